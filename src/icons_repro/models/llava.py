@@ -1,0 +1,60 @@
+"""Load a LLaVA and its processor from a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+
+from icons_repro.core.errors import DataError
+
+
+def _folder(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        raise DataError(
+            f"{path} is not a model folder: it has no config.json. "
+            "Give the folder that `save_pretrained` wrote, or run the prepare stage."
+        )
+    return path
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> LlavaForConditionalGeneration:
+    """Load the model of `folder` in `dtype`, in eval mode, without gradients.
+
+    Raises `DataError` if the folder holds another architecture: the type is read from config.json,
+    never guessed from the folder's name.
+    """
+    config = AutoConfig.from_pretrained(_folder(folder), local_files_only=True)
+    if config.model_type != "llava":
+        raise DataError(
+            f"{folder}/config.json says model_type={config.model_type!r}; this harness trains "
+            "`llava` models. Convert the checkpoint to transformers' LLaVA layout first."
+        )
+    model = LlavaForConditionalGeneration.from_pretrained(
+        folder, dtype=dtype, local_files_only=True
+    )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_processor(folder: Path) -> LlavaProcessor:
+    """Load the processor of `folder`, checking that its tokenizer knows the image token."""
+    processor = AutoProcessor.from_pretrained(_folder(folder), local_files_only=True)
+    tokenizer = processor.tokenizer
+    token = processor.image_token
+    if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
+        raise DataError(
+            f"the tokenizer in {folder} has no token {token!r}: add it with "
+            "tokenizer.add_tokens, resize the model's embeddings, and save both again."
+        )
+    return processor
+
+
+def image_sequence_length(processor: LlavaProcessor) -> int:
+    """Return how many placeholder tokens one image takes in `input_ids`."""
+    crop = processor.image_processor.crop_size
+    side = crop["height"] // processor.patch_size
+    tokens = side * side + processor.num_additional_image_tokens
+    return tokens - (processor.vision_feature_select_strategy == "default")

@@ -1,0 +1,119 @@
+"""Attach LoRA to the language model of a LLaVA, and put its parameters in one canonical order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from icons_repro.core.errors import ConfigError, DataError
+
+PROJECTOR = "multi_modal_projector"
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter's shape. LLaVA-1.5 uses rank 128, alpha 256, dropout 0.05."""
+
+    rank: int = 128
+    alpha: int = 256
+    dropout: float = 0.05
+
+
+def language_linears(model: nn.Module) -> list[str]:
+    """Return the leaf names of every linear inside the language model's layers, sorted."""
+    return sorted(
+        {
+            name.rsplit(".", 1)[1]
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and ".language_model.layers." in name
+        }
+    )
+
+
+def attach_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) -> PeftModel:
+    """Freeze `model`, add a fresh LoRA to every linear of its language model, free the projector.
+
+    Nothing in the vision tower or `lm_head` becomes trainable.
+    """
+    model.requires_grad_(False)
+    leaves = "|".join(language_linears(model))
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        bias="none",
+        target_modules=rf".*\.language_model\.layers\..*\.({leaves})",
+        task_type="CAUSAL_LM",
+    )
+    peft_model = get_peft_model(model, config)
+    projector(peft_model).requires_grad_(True)
+    check_single_adapter(peft_model)
+    return peft_model
+
+
+def load_adapter(
+    model: LlavaForConditionalGeneration, folder: Path, trainable: bool = False
+) -> PeftModel:
+    """Put the adapter of `folder` on `model`, once, and load the projector trained with it.
+
+    Raises `DataError` if the folder is incomplete or the model already carries an adapter.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors", "projector.safetensors"):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} is not a whole adapter folder: {name} is missing.")
+    if any(isinstance(module, LoraLayer) for module in model.modules()):
+        raise DataError(f"the model already carries an adapter; {folder} would be the second.")
+    peft_model = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    projector(peft_model).load_state_dict(load_file(folder / "projector.safetensors"))
+    projector(peft_model).requires_grad_(trainable)
+    check_single_adapter(peft_model)
+    return peft_model
+
+
+def projector(model: nn.Module) -> nn.Module:
+    """Return the multi-modal projector, whatever wraps it."""
+    found = [m for name, m in model.named_modules() if name.rsplit(".", 1)[-1] == PROJECTOR]
+    if len(found) != 1:
+        raise DataError(f"expected one {PROJECTOR} in the model, found {len(found)}.")
+    return found[0]
+
+
+def check_single_adapter(model: nn.Module) -> None:
+    """Raise `DataError` unless each LoRA layer holds one adapter, unmerged, outside the tower."""
+    for name, module in model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        if module.merged or list(module.active_adapters) != ["default"]:
+            raise DataError(f"{name}: adapters {module.active_adapters}, merged={module.merged}.")
+        if "vision_tower" in name:
+            raise DataError(f"{name}: LoRA in the vision tower.")
+
+
+def gradient_parameters(
+    model: nn.Module, select: str = "lora"
+) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters whose gradient is a sample's feature, sorted by name.
+
+    `select` is "lora", "lora+projector", or a regular expression searched in the full name.
+    The order defines the columns of every gradient, so it is part of a store's identity.
+    """
+    patterns = {"lora": r"\.lora_[AB]\.", "lora+projector": rf"\.lora_[AB]\.|\.{PROJECTOR}\."}
+    pattern = re.compile(patterns.get(select, select))
+    chosen = sorted((n, p) for n, p in model.named_parameters() if pattern.search(n))
+    if not chosen:
+        raise ConfigError(f"gradients.parameters={select!r} matches no parameter of the model.")
+    return chosen
+
+
+def projector_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the projector's tensors under their own names, on the CPU."""
+    return {k: v.detach().cpu().contiguous() for k, v in projector(model).state_dict().items()}
