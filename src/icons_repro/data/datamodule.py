@@ -1,0 +1,135 @@
+"""A LightningDataModule over any selection of a pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.data.batching import (
+    Batches,
+    FixedBatches,
+    modality_length_batches,
+    random_batches,
+    split_for_ranks,
+)
+from icons_repro.data.conversation import ConversationEncoder
+from icons_repro.data.dataset import Batch, Collator, ConversationDataset
+from icons_repro.data.images import AspectRatio
+from icons_repro.data.records import RecordTable
+from icons_repro.models.llava import load_processor
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How rows become tensors."""
+
+    max_length: int = 2048
+    """Tokens of a sample after image expansion."""
+    aspect_ratio: AspectRatio = "pad"
+    image_first: bool = True
+    """Move the image tag to the front of its turn, as LLaVA-1.5 does."""
+    num_workers: int = 0
+
+
+def open_dataset(
+    records: Path, image_root: Path, model_dir: Path, settings: DataSettings
+) -> tuple[ConversationDataset, Collator]:
+    """Open `records/records.arrow` for the processor in `model_dir`."""
+    processor = load_processor(model_dir)
+    encoder = ConversationEncoder(processor, settings.max_length, settings.image_first)
+    dataset = ConversationDataset(RecordTable(records / "records.arrow"), image_root, encoder)
+    return dataset, Collator(processor, settings.aspect_ratio)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Every micro-batch of a training run, in order, for one rank."""
+
+    batches: Batches
+    accumulate: int
+    """Micro-batches to one optimizer step."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return -(-len(self.batches) // self.accumulate)
+
+
+def training_schedule(
+    positions: np.ndarray,
+    words: np.ndarray,
+    has_image: np.ndarray,
+    *,
+    batch_size: int,
+    micro_batch: int,
+    epochs: int,
+    max_steps: int | None,
+    group_by_length: bool,
+    seed: int,
+    world_size: int = 1,
+    rank: int = 0,
+) -> Schedule:
+    """Plan training on `positions` `[k]`: `epochs` passes, or `max_steps` steps of as many passes.
+
+    `words` and `has_image` are `[k]`, aligned with `positions`. The global batch must divide into
+    `world_size` x `micro_batch`; the number of accumulated micro-batches follows. Raises
+    `ConfigError` otherwise.
+    """
+    accumulate, remainder = divmod(batch_size, world_size * micro_batch)
+    if remainder or not accumulate:
+        raise ConfigError(
+            f"a global batch of {batch_size} does not divide into {world_size} device(s) x "
+            f"micro-batches of {micro_batch}; choose a micro_batch that does."
+        )
+    rng = np.random.default_rng(seed)
+    per_pass = -(-len(positions) // batch_size)
+    passes = epochs if max_steps is None else -(-max_steps // per_pass)
+    whole: Batches = []
+    for _ in range(passes):
+        if group_by_length:
+            whole += modality_length_batches(words, has_image, batch_size, rng)
+        else:
+            whole += random_batches(len(positions), batch_size, rng)
+    mine: Batches = []
+    for batch in whole[:max_steps]:
+        parts = split_for_ranks(positions[batch], world_size * accumulate)
+        mine += parts[rank::world_size]
+    return Schedule(mine, accumulate)
+
+
+class PoolDataModule(L.LightningDataModule):
+    """Feeds a planned schedule of rows; resumes where a checkpoint left it."""
+
+    def __init__(
+        self, dataset: ConversationDataset, collate: Collator, schedule: Schedule, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.collate = collate
+        self.schedule = schedule
+        self.workers = workers
+        self.start = 0
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader over the schedule's micro-batches."""
+        return DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=FixedBatches(self.schedule.batches, self.start),
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            persistent_workers=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many optimizer steps are done; Lightning stores it in its checkpoints."""
+        return {"steps": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue after the steps that the checkpoint holds."""
+        self.start = state_dict["steps"] * self.schedule.accumulate

@@ -1,0 +1,221 @@
+"""Turn a pool in LLaVA's JSON, Cambrian's JSONL or Vision-Flan's JSON into one Arrow table.
+
+The file is read once, as a stream. A row keeps its place: row i of the table is row i of the file,
+also where it is unusable (its `problem` then says why), so positions never shift. Opening the table
+maps it into memory, whatever its size.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ijson
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.progress import Progress
+
+from icons_repro.core.errors import DataError
+from icons_repro.core.types import KEY_DTYPE, Record, content_key
+from icons_repro.data.validation import IMAGE_TOKEN, RowProblem, check_row, row_images
+
+log = logging.getLogger(__name__)
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("json", pa.string()),
+        ("source", pa.string()),
+        ("words", pa.int32()),
+        ("images", pa.list_(pa.string())),
+        ("problem", pa.string()),
+    ]
+)
+BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class RecordPolicy:
+    """What to check in each row, and what to do with a row that fails."""
+
+    on_bad_row: Literal["error", "skip"] = "error"
+    """`error` stops at the first bad row; `skip` keeps its place, lists and counts it."""
+    check_images: Literal["none", "exists", "decode"] = "exists"
+    """`decode` opens every image; `exists` only looks for the file."""
+
+
+class RecordTable:
+    """The rows of one file, memory-mapped, addressed by position."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with pa.memory_map(str(path)) as source:
+            self._table = pa.ipc.open_file(source).read_all()
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, position: int) -> Record:
+        row = self._table.slice(position, 1)
+        return Record(
+            position=position,
+            key=row["key"][0].as_py(),
+            raw=json.loads(row["json"][0].as_py()),
+            images=tuple(row["images"][0].as_py()),
+            source=row["source"][0].as_py(),
+        )
+
+    def json_line(self, position: int) -> str:
+        """Return the row as the JSON text it was, without parsing it."""
+        return self._table["json"][position].as_py()
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Content keys `[N]`, dtype `S32`."""
+        return self._table["key"].to_numpy().astype(KEY_DTYPE)
+
+    @property
+    def sources(self) -> np.ndarray:
+        """Source names `[N]`, str."""
+        return self._table["source"].to_numpy().astype(str)
+
+    @property
+    def words(self) -> np.ndarray:
+        """Words of all turns `[N]`, int64."""
+        return self._table["words"].to_numpy().astype(np.int64)
+
+    @property
+    def image_counts(self) -> np.ndarray:
+        """Images of each row `[N]`, int64."""
+        return pc.list_value_length(self._table["images"]).to_numpy().astype(np.int64)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Rows without a problem `[N]`, bool."""
+        return pc.is_null(self._table["problem"]).to_numpy()
+
+
+def build_records(
+    source: Path, image_root: Path, out: Path, policy: RecordPolicy | None = None
+) -> dict[str, Any]:
+    """Write `out/records.arrow` from the JSON array or JSONL file `source`; return row counts.
+
+    With `on_bad_row="skip"`, `out/skipped.jsonl` lists each unusable row with its reason. Raises
+    `DataError` naming file and row for a bad row under `error`, and for a file cut in the middle.
+    """
+    policy = policy or RecordPolicy()
+    root = image_root.resolve()
+    reasons: Counter[str] = Counter()
+    total = 0
+    with (
+        pa.OSFile(str(out / "records.arrow"), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+        (out / "skipped.jsonl").open("w") as skipped,
+        Progress(transient=True) as progress,
+    ):
+        bar = progress.add_task(f"reading {source.name}", total=source.stat().st_size)
+        rows: list[dict[str, Any]] = []
+        for raw, offset in iter_rows(source):
+            row, problem = _row(raw, root, policy)
+            if problem:
+                _report(problem, source, total, policy)
+                reasons[problem.reason] += 1
+                skipped.write(json.dumps({"row": total, **problem.as_dict()}) + "\n")
+            rows.append(row)
+            total += 1
+            if len(rows) == BATCH_ROWS:
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+                rows.clear()
+                progress.update(bar, completed=offset)
+        if rows:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    if total == sum(reasons.values()):
+        raise DataError(f"{source} has {total} rows and none is usable: {dict(reasons)}.")
+    if reasons:
+        log.warning("%s: %d of %d rows skipped: %s", source, reasons.total(), total, dict(reasons))
+    return {"rows": total, "usable": total - reasons.total(), "skipped": dict(reasons)}
+
+
+def _row(raw: Any, root: Path, policy: RecordPolicy) -> tuple[dict[str, Any], RowProblem | None]:
+    """Return the Arrow row of `raw` and what is wrong with it, if anything."""
+    problem = check_row(raw, root, policy.check_images)
+    sound = isinstance(raw, Mapping)
+    usable = sound and problem is None
+    row = {
+        "key": content_key(raw if sound else {"row": raw}),
+        "json": json.dumps(raw, ensure_ascii=False),
+        "source": record_source(raw) if usable else "",
+        "words": count_words(raw) if usable else 0,
+        "images": list(row_images(raw)) if usable else [],
+        "problem": problem.reason if problem else None,
+    }
+    return row, problem
+
+
+def _report(problem: RowProblem, source: Path, row: int, policy: RecordPolicy) -> None:
+    if policy.on_bad_row == "error":
+        raise DataError(
+            f"{source}, row {row}: {problem.detail}. "
+            "Mend the row, or set data.on_bad_row=skip to leave such rows out and list them."
+        )
+
+
+def record_source(raw: Mapping[str, Any]) -> str:
+    """Name a row's origin: `source` or `task_name`, else its image's top folder, else "text"."""
+    for name in ("source", "task_name"):
+        if isinstance(raw.get(name), str) and raw[name]:
+            return raw[name]
+    images = row_images(raw)
+    return images[0].split("/", 1)[0] if images else "text"
+
+
+def count_words(raw: Mapping[str, Any]) -> int:
+    """Count whitespace-separated words over all turns, as LLaVA's length grouping does."""
+    return sum(len(turn["value"].replace(IMAGE_TOKEN, "").split()) for turn in raw["conversations"])
+
+
+def iter_rows(source: Path) -> Iterator[tuple[Any, int]]:
+    """Yield `(row, bytes read so far)` of a JSON array, or of JSON lines."""
+    try:
+        with source.open("rb") as file:
+            first = file.read(64).lstrip()[:1]
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror}.") from error
+    yield from _iter_array(source) if first == b"[" else _iter_lines(source)
+
+
+def _iter_array(source: Path) -> Iterator[tuple[Any, int]]:
+    rows = 0
+    with source.open("rb") as file:
+        try:
+            for raw in ijson.items(file, "item", use_float=True):
+                yield raw, file.tell()
+                rows += 1
+        except ijson.JSONError as error:
+            raise DataError(
+                f"{source} stops being JSON after {rows} rows (near byte {file.tell():,}): "
+                f"{str(error).splitlines()[0]}. The file is cut or damaged: download it again."
+            ) from error
+
+
+def _iter_lines(source: Path) -> Iterator[tuple[Any, int]]:
+    offset = 0
+    with source.open("rb") as file:
+        for number, line in enumerate(file):
+            offset += len(line)
+            if not line.strip():
+                continue
+            try:
+                raw = json.loads(line)
+            except ValueError as error:
+                raise DataError(
+                    f"{source}, line {number + 1}: not JSON ({error}). If it is the last line the "
+                    "file is cut: download it again."
+                ) from error
+            yield raw, offset

@@ -1,0 +1,108 @@
+"""The one LightningModule that trains: warm-up, fine-tuning, and the tiny base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from icons_repro.core.errors import DataError
+from icons_repro.data.dataset import Batch
+from icons_repro.models.lora import PROJECTOR
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A training recipe. The defaults are LLaVA-1.5's for LoRA (METHODS: scripts/v1_5)."""
+
+    epochs: int = 1
+    steps: Literal["same_epochs", "same_steps"] = "same_epochs"
+    """`same_epochs` passes over the subset; `same_steps` takes as many steps as the full pool."""
+    batch_size: int = 128
+    """Global batch, over all devices and accumulated micro-batches."""
+    micro_batch: int = 16
+    """Rows on one device at once."""
+    learning_rate: float = 2e-4
+    projector_learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.03
+    """Share of the steps with a linearly rising rate, before the cosine."""
+    max_grad_norm: float = 1.0
+    group_by_length: bool = True
+    gradient_checkpointing: bool = False
+    checkpoint_every_steps: int = 500
+    """Steps between resume points; a run shorter than this has none."""
+
+
+def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
+    """Return the factor on the learning rate at `step` of `total` (transformers' cosine)."""
+    if step < warmup:
+        return step / max(1, warmup)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+class InstructionTuner(L.LightningModule):
+    """Trains whatever of `model` requires gradients on answer tokens, projector at its own rate."""
+
+    def __init__(self, model: nn.Module, settings: TrainSettings, total_steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.total_steps = total_steps
+        self.strict_loading = False  # checkpoints hold only what is trained
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the trained parameters by their names in `model`."""
+        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return the mean cross-entropy over the batch's answer tokens."""
+        inputs = {k: v for k, v in batch.items() if k != "positions"}
+        loss: torch.Tensor = self.model(**inputs, use_cache=False).loss
+        if not torch.isfinite(loss):
+            rows = batch["positions"].tolist()
+            raise DataError(
+                f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
+                "whose answers are all cut away, or lower the learning rate."
+            )
+        if "pixel_values" not in batch and self.trainer.world_size > 1:
+            loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with one group for the projector and one for the rest; cosine with warm-up."""
+        s = self.settings
+        groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+        for name, parameter in self.trained():
+            groups[PROJECTOR in name].append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": groups[False], "lr": s.learning_rate},
+                {"params": groups[True], "lr": s.projector_learning_rate},
+            ],
+            weight_decay=s.weight_decay,
+        )
+        warmup = math.ceil(s.warmup_ratio * self.total_steps)
+        schedule = LambdaLR(optimizer, lambda i: cosine_with_warmup(i, self.total_steps, warmup))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Drop the frozen weights from a resume point."""
+        names = {f"model.{name}" for name, _ in self.trained()}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a resume point that does not hold exactly what this run trains."""
+        names = {f"model.{name}" for name, _ in self.trained()}
+        if names != set(checkpoint["state_dict"]):
+            raise DataError("the resume point holds other parameters; delete it and start again.")
