@@ -18,7 +18,7 @@ def modality_length_batches(
 
     As LLaVA's `group_by_modality_length` (llava/train/llava_trainer.py): each modality is shuffled
     and cut into global batches, longest row first inside a batch so that its micro-batches balance,
-    and what does not fill a batch in either modality ends in one mixed batch. Every row occurs once.
+    and what does not fill a batch in either modality ends in one mixed batch. No row is left out.
     """
     batches: Batches = []
     leftover: list[np.ndarray] = []

@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import DataSettings
 from icons_repro.data.batching import (
     Batches,
     FixedBatches,
@@ -20,21 +21,8 @@ from icons_repro.data.batching import (
 )
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Batch, Collator, ConversationDataset
-from icons_repro.data.images import AspectRatio
 from icons_repro.data.records import RecordTable
 from icons_repro.models.llava import load_processor
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """How rows become tensors."""
-
-    max_length: int = 2048
-    """Tokens of a sample after image expansion."""
-    aspect_ratio: AspectRatio = "pad"
-    image_first: bool = True
-    """Move the image tag to the front of its turn, as LLaVA-1.5 does."""
-    num_workers: int = 0
 
 
 def open_dataset(

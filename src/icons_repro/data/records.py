@@ -11,9 +11,8 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ijson
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 from rich.progress import Progress
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.types import KEY_DTYPE, Record, content_key
 from icons_repro.data.validation import IMAGE_TOKEN, RowProblem, check_row, row_images
 
@@ -38,16 +38,6 @@ SCHEMA = pa.schema(
     ]
 )
 BATCH_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class RecordPolicy:
-    """What to check in each row, and what to do with a row that fails."""
-
-    on_bad_row: Literal["error", "skip"] = "error"
-    """`error` stops at the first bad row; `skip` keeps its place, lists and counts it."""
-    check_images: Literal["none", "exists", "decode"] = "exists"
-    """`decode` opens every image; `exists` only looks for the file."""
 
 
 class RecordTable:

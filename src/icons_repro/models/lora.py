@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,18 +13,10 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.settings import LoraSettings
 
 PROJECTOR = "multi_modal_projector"
 PEFT_PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """The adapter's shape. LLaVA-1.5 uses rank 128, alpha 256, dropout 0.05."""
-
-    rank: int = 128
-    alpha: int = 256
-    dropout: float = 0.05
 
 
 def language_linears(model: nn.Module) -> list[str]:
@@ -98,9 +89,7 @@ def check_single_adapter(model: nn.Module) -> None:
             raise DataError(f"{name}: LoRA in the vision tower.")
 
 
-def gradient_parameters(
-    model: nn.Module, select: str = "lora"
-) -> list[tuple[str, nn.Parameter]]:
+def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[str, nn.Parameter]]:
     """Return the parameters whose gradient is a sample's feature, sorted by name.
 
     `select` is "lora", "lora+projector", or a regular expression searched in the full name.

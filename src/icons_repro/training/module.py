@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,31 +12,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.settings import TrainSettings
 from icons_repro.data.dataset import Batch
 from icons_repro.models.lora import PROJECTOR
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """A training recipe. The defaults are LLaVA-1.5's for LoRA (METHODS: scripts/v1_5)."""
-
-    epochs: int = 1
-    steps: Literal["same_epochs", "same_steps"] = "same_epochs"
-    """`same_epochs` passes over the subset; `same_steps` takes as many steps as the full pool."""
-    batch_size: int = 128
-    """Global batch, over all devices and accumulated micro-batches."""
-    micro_batch: int = 16
-    """Rows on one device at once."""
-    learning_rate: float = 2e-4
-    projector_learning_rate: float = 2e-5
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.03
-    """Share of the steps with a linearly rising rate, before the cosine."""
-    max_grad_norm: float = 1.0
-    group_by_length: bool = True
-    gradient_checkpointing: bool = False
-    checkpoint_every_steps: int = 500
-    """Steps between resume points; a run shorter than this has none."""
 
 
 def cosine_with_warmup(step: int, total: int, warmup: int) -> float:

@@ -1,0 +1,79 @@
+"""Adapter folders and resume points: only what was trained, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from icons_repro.core.errors import DataError
+from icons_repro.models.lora import projector_state
+
+Named = Iterable[tuple[str, nn.Parameter]]
+
+
+def save_adapter(
+    model: PeftModel,
+    trained: Named,
+    optimizer: torch.optim.Optimizer,
+    out: Path,
+    about: Mapping[str, Any],
+) -> None:
+    """Write a self-contained adapter folder.
+
+    `adapter_model.safetensors` and `adapter_config.json` are PEFT's own; `projector.safetensors`
+    holds the trained projector; `optimizer.safetensors` AdamW's moments by parameter name;
+    `adapter.json` what the caller says `about` it.
+    """
+    model.save_pretrained(str(out), save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)  # PEFT's model-card form, empty
+    save_file(projector_state(model), out / "projector.safetensors")
+    save_file(named_moments(trained, optimizer), out / "optimizer.safetensors")
+    (out / "adapter.json").write_text(json.dumps(dict(about), indent=2, sort_keys=True) + "\n")
+
+
+def named_moments(trained: Named, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return `{name}.exp_avg` and `{name}.exp_avg_sq` for each trained parameter, in float32.
+
+    By name, because an index depends on how the optimizer's groups were made. A parameter that
+    never had a gradient (a projector that saw no image) has zero moments.
+    """
+    moments = {}
+    for name, parameter in trained:
+        state = optimizer.state.get(parameter, {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            value = state.get(moment, torch.zeros_like(parameter))
+            moments[f"{name}.{moment}"] = value.detach().float().cpu().contiguous()
+    return moments
+
+
+def load_moments(folder: Path, names: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return `{name: {"exp_avg", "exp_avg_sq"}}`. Raises `DataError` if one is missing."""
+    stored = load_file(folder / "optimizer.safetensors")
+    missing = [n for n in names if f"{n}.exp_avg" not in stored]
+    if missing:
+        raise DataError(
+            f"{folder}/optimizer.safetensors has no moments for {missing[0]} "
+            f"({len(missing)} missing): it belongs to another adapter."
+        )
+    return {name: {m: stored[f"{name}.{m}"] for m in ("exp_avg", "exp_avg_sq")} for name in names}
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint writer, made atomic: a killed process leaves the older file whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write beside `path`, then rename."""
+        part = f"{path}.part"
+        super().save_checkpoint(checkpoint, part, storage_options)
+        os.replace(part, path)

@@ -1,0 +1,205 @@
+"""Train one model on one selection of rows: the only training loop of the project."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+
+from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.data.datamodule import (
+    PoolDataModule,
+    Schedule,
+    open_dataset,
+    training_schedule,
+)
+from icons_repro.data.dataset import ConversationDataset
+from icons_repro.models.llava import load_model
+from icons_repro.models.lora import attach_lora
+from icons_repro.training.callbacks import LoraCheck, MetricsWriter, OnMetrics
+from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
+from icons_repro.training.module import InstructionTuner
+
+log = logging.getLogger(__name__)
+RESUME = "resume.ckpt"
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Everything a training process needs; plain values, so that it travels as JSON."""
+
+    model_dir: str
+    records: str
+    """Folder with `records.arrow`."""
+    image_root: str
+    positions: str
+    """`.npy` file of pool positions, int64 `[k]`."""
+    seed: int
+    steps_as_rows: int | None = None
+    """With `train.steps=same_steps`: take the steps that this many rows would take."""
+    lora: LoraSettings | None = field(default_factory=LoraSettings)
+    """None trains every weight, for the tiny base alone."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+
+    @classmethod
+    def from_json(cls, text: str) -> FitJob:
+        """Read what `to_json` wrote."""
+        raw = json.loads(text)
+        raw["lora"] = LoraSettings(**raw["lora"]) if raw["lora"] else None
+        raw["train"] = TrainSettings(**raw["train"])
+        raw["data"] = DataSettings(**raw["data"])
+        raw["trainer"] = TrainerSettings(**raw["trainer"])
+        return cls(**raw)
+
+    def to_json(self) -> str:
+        """Return the job as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str, Any]:
+    """Train as `job` says and write the adapter (or, without LoRA, the model) to `out`.
+
+    More than one device runs in fresh processes under torchrun, so that a Hydra sweep is never
+    nested in DDP. A run that was cut off goes on from `out/resume.ckpt`. Returns counts and times.
+    """
+    if job.trainer.devices * job.trainer.num_nodes == 1:
+        return fit_here(job, out, on_metrics)
+    (out / "job.json").write_text(job.to_json())
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", str(job.trainer.devices)),
+            *("-m", "icons_repro.training.worker", str(out / "job.json"), str(out)),
+        ],
+        check=True,
+    )
+    summary: dict[str, Any] = json.loads((out / "adapter.json").read_text())
+    return summary
+
+
+def plan_schedule(
+    job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
+) -> Schedule:
+    """Return the micro-batches that this rank will see."""
+    positions = np.load(job.positions)
+    s = job.train
+    max_steps = None
+    if s.steps == "same_steps" and job.steps_as_rows:
+        max_steps = -(-job.steps_as_rows // s.batch_size) * s.epochs
+    return training_schedule(
+        positions,
+        dataset.table.words[positions],
+        dataset.table.image_counts[positions] > 0,
+        batch_size=s.batch_size,
+        micro_batch=s.micro_batch,
+        epochs=s.epochs,
+        max_steps=max_steps,
+        group_by_length=s.group_by_length,
+        seed=job.seed,
+        world_size=world_size,
+        rank=rank,
+    )
+
+
+def fit_here(
+    job: FitJob,
+    out: Path,
+    on_metrics: OnMetrics | None = None,
+    world_size: int = 1,
+    rank: int = 0,
+) -> dict[str, Any]:
+    """Train in this process, which is rank `rank` of `world_size`."""
+    started = time.perf_counter()
+    L.seed_everything(job.seed, workers=True, verbose=False)
+    dataset, collate = open_dataset(
+        Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
+    )
+    schedule = plan_schedule(job, dataset, world_size, rank)
+    model = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    model = attach_lora(model, job.lora) if job.lora else model.requires_grad_(True)
+    if job.train.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    tuner = InstructionTuner(model, job.train, schedule.steps)
+    trainer = make_trainer(job, out, schedule, on_metrics)
+    resume = out / RESUME
+    trainer.fit(
+        tuner,
+        PoolDataModule(dataset, collate, schedule, job.data.num_workers),
+        ckpt_path=str(resume) if resume.exists() else None,
+        weights_only=False if resume.exists() else None,
+    )
+    summary = {
+        "rows": len(np.load(job.positions)),
+        "steps": trainer.global_step,
+        "trained_parameters": sum(p.numel() for _, p in tuner.trained()),
+        "seconds": round(time.perf_counter() - started, 3),
+        "job": asdict(job),
+    }
+    if trainer.is_global_zero:
+        _save(job, tuner, trainer, out, summary)
+        resume.unlink(missing_ok=True)
+    return summary
+
+
+def _save(
+    job: FitJob, tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]
+) -> None:
+    if job.lora:
+        save_adapter(tuner.model, tuner.trained(), trainer.optimizers[0], out, summary)
+    else:
+        tuner.model.save_pretrained(out)
+
+
+def make_trainer(
+    job: FitJob, out: Path, schedule: Schedule, on_metrics: OnMetrics | None
+) -> L.Trainer:
+    """Return Lightning's Trainer for one planned schedule."""
+    t, s = job.trainer, job.train
+    callbacks: list[L.Callback] = [
+        MetricsWriter(out / "metrics.jsonl", on_metrics),
+        TQDMProgressBar(refresh_rate=10),
+    ]
+    if job.lora:
+        callbacks.append(LoraCheck())
+    resumable = schedule.steps > s.checkpoint_every_steps
+    if resumable:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=out,
+                filename=RESUME.removesuffix(".ckpt"),
+                every_n_train_steps=s.checkpoint_every_steps,
+                save_top_k=1,
+                enable_version_counter=False,
+            )
+        )
+    return L.Trainer(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        num_nodes=t.num_nodes,
+        strategy=t.strategy,
+        precision=t.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        accumulate_grad_batches=schedule.accumulate,
+        gradient_clip_val=s.max_grad_norm,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=resumable,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+        plugins=[AtomicCheckpointIO()],
+    )
