@@ -5,8 +5,8 @@ They live here, apart from the code they steer, so that reading a config imports
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,87 @@ class TrainerSettings:
     precision: str = "32-true"
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
+
+
+@dataclass(frozen=True)
+class PoolSettings(DataSettings, RecordPolicy):
+    """The pool that is selected from, and how its rows become tensors."""
+
+    json: str | None = None
+    """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
+    images: str | None = None
+    """Folder that image paths are relative to."""
+    world: dict[str, Any] | None = None
+    """Settings of the tiny world (data/tiny/settings.py)."""
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """The validation sets that influence is measured on."""
+
+    folder: str | None = None
+    """Folder of `TASK.json` files in LLaVA's schema. None takes the tiny world's."""
+    images: str | None = None
+    """Folder that their image paths are relative to."""
+    tasks: list[str] | None = None
+    """Tasks to use; None takes every file of the folder."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The base model that every run starts from."""
+
+    folder: str | None = None
+    """A Hugging Face folder with a LLaVA and its processor. None takes the tiny base."""
+
+
+@dataclass(frozen=True)
+class WarmupSettings:
+    """The model that gradients are taken at."""
+
+    fraction: float = 0.05
+    """Share of the pool, drawn at random, that the warm-up trains on."""
+    seed: int = 0
+    """Seed of the draw and of training; not the run's seed, so that a sweep warms up once."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """How per-sample gradients are taken and stored."""
+
+    mode: Literal["store", "direct"] = "store"
+    """`direct` scores unprojected gradients as they are formed and stores none."""
+    per_sample: Literal["batched", "loop"] = "batched"
+    """`loop` is the slow, obvious way: one sample, one backward."""
+    parameters: str = "lora"
+    """"lora", "lora+projector", or a regular expression over parameter names."""
+    train_feature: Literal["sgd", "adam", "sign"] = "sgd"
+    val_feature: Literal["sgd", "adam", "sign"] = "sgd"
+    dtype: Literal["float32", "float16", "bfloat16", "int8", "bit1"] = "float16"
+    """Type of the stored rows; they are normalised in float32 before."""
+    token_budget: int = 4096
+    """Padded tokens in one batch."""
+    shards: int = 1
+    """Independent position ranges, each its own artifact."""
+    shard: int | None = None
+    """Compute this shard alone (stages=[extract]); None computes all of them."""
+
+
+@dataclass(frozen=True)
+class LoggerSettings:
+    """Where numbers go besides the run's own files."""
+
+    wandb: bool = True
+    """Offline unless an API key is found."""
+    project: str = "icons-repro"
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Where everything is written."""
+
+    output: str
+    cache: str
+    run: str
+    """This run's directory."""

@@ -125,6 +125,8 @@ def build_records(
                 progress.update(bar, completed=offset)
         if rows:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    if not total:
+        raise DataError(f"{source} has no rows. Add some, or leave the file out.")
     if total == sum(reasons.values()):
         raise DataError(f"{source} has {total} rows and none is usable: {dict(reasons)}.")
     if reasons:

@@ -1,0 +1,45 @@
+# Everything a person runs. `make demo` and `make test` set themselves up on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# TORCH_BACKEND=cpu takes a small CPU build of torch; see uv's --torch-backend.
+BACKEND := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND),)
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## Make .venv with the pinned requirements
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(BACKEND) --no-deps -r requirements.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
+	touch $(READY)
+
+demo: setup ## The main job: ICONS against random and full data on the tiny world
+	$(BIN)/python run.py experiment=icons_20pct
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## Measure speed and memory, stage by stage
+	$(BIN)/python -m benchmarks
+
+requirements: setup ## Resolve the pinned requirements again
+	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+		--extra eval --extra dev --no-annotate --no-header --output-file requirements.txt --upgrade
+
+clean: ## Delete all results and caches (always safe)
+	rm -rf outputs
+
+.PHONY: help setup demo test lint bench requirements clean

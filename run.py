@@ -1,0 +1,25 @@
+"""ICONS from the command line: `python run.py experiment=icons_20pct`; `--help` shows the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+try:
+    from icons_repro import pipeline
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Run one experiment, or one job of a sweep."""
+    pipeline.run(config)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    pipeline.command_line(main)

@@ -1,0 +1,150 @@
+"""From Hydra's config tree to typed settings, with errors that name the key."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, get_args, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import TypeAdapter, ValidationError
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import (
+    GradientSettings,
+    LoggerSettings,
+    LoraSettings,
+    ModelSettings,
+    PathSettings,
+    PoolSettings,
+    TargetSettings,
+    TrainerSettings,
+    TrainSettings,
+    WarmupSettings,
+)
+
+STAGES = (
+    "prepare",
+    "warmup",
+    "extract",
+    "score",
+    "select",
+    "finetune",
+    "evaluate",
+    "report",
+)
+Stage = Literal["prepare", "warmup", "extract", "score", "select", "finetune", "evaluate", "report"]
+NOT_RESULTS = ("plan", "logger", "paths", "stages", "hydra")
+"""Keys that do not change what a run finds; they stay out of its directory's name."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The choices of config groups, as the user named them."""
+
+    setup: str
+    experiment: str
+    selector: str
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, whole. The fields are the keys of `conf/config.yaml`."""
+
+    names: Names
+    scale: Literal["tiny", "paper"]
+    budget: float
+    seed: int
+    stages: list[Stage]
+    plan: bool
+    reference: Literal["compute", "reuse", "none"]
+    paths: PathSettings
+    model: ModelSettings
+    data: PoolSettings
+    targets: TargetSettings
+    benchmarks: list[dict[str, Any]]
+    lora: LoraSettings
+    warmup: WarmupSettings
+    finetune: TrainSettings
+    gradients: GradientSettings
+    projector: dict[str, Any]
+    selector: dict[str, Any]
+    trainer: TrainerSettings
+    logger: LoggerSettings
+
+
+def typed(config: DictConfig) -> RunConfig:
+    """Resolve and check the composed config.
+
+    Raises `ConfigError` naming the first unknown or ill-typed key, with the nearest right one.
+    """
+    tree = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(tree, dict)
+    _refuse_unknown(tree, RunConfig, "")
+    try:
+        return TypeAdapter(RunConfig).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{key}={first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:
+    hints = get_type_hints(settings)
+    names = [f.name for f in fields(settings)]
+    for key, value in tree.items():
+        if key not in names:
+            raise ConfigError(f"unknown key {prefix}{key}{nearest(str(key), names)}")
+        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
+        if inner and isinstance(value, Mapping):
+            _refuse_unknown(value, inner[0], f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known word most like `word`, or a full stop."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else "."
+
+
+def explain_override(message: str, config: DictConfig) -> str:
+    """Add the nearest right key to Hydra's message about a key it does not know."""
+    match = re.search(r"Could not override '([^']+)'", message)
+    if not match:
+        return message
+    keys = list(leaf_keys(config))
+    known = keys + sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
+    return f"unknown key {match[1]}{nearest(match[1], known)}"
+
+
+def leaf_keys(config: DictConfig | ListConfig, prefix: str = "") -> Iterable[str]:
+    """Yield the dotted names of a config's leaves."""
+    items = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(items, dict)
+    stack = [(prefix, items)]
+    while stack:
+        path, node = stack.pop()
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                stack.append((f"{path}{key}.", value))
+            else:
+                yield f"{path}{key}"
+
+
+def config_hash(*, _root_: DictConfig) -> str:
+    """Hash what changes a run's result; used by `${config_hash:}` in the run directory's name."""
+    tree = OmegaConf.to_container(_root_, resolve=False)
+    assert isinstance(tree, dict)
+    kept = {k: v for k, v in tree.items() if k not in NOT_RESULTS}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@cache
+def register_resolvers() -> None:
+    """Make `${config_hash:}` known to OmegaConf, once."""
+    OmegaConf.register_new_resolver("config_hash", config_hash)
