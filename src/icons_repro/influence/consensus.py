@@ -1,0 +1,249 @@
+"""From the influence of every row on every task to one choice: the vote and its alternatives.
+
+All functions take `values`, the influence `[N, T]` in float64, where a row that holds NaN was
+excluded: it gets no vote, enters no percentile, rank, mean or spread, and its own score is NaN.
+The vote is the paper's rule; the formulas of the others are natural readings of its ablation
+table, whose code was not released (METHODS.md section 7).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+
+from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.types import InfluenceMatrix
+
+Comparison = Literal[">", ">="]
+Calibration = Literal["none", "minmax", "zscore", "rank"]
+
+
+def usable_values(values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
+    """Return `values` as float64 with every row that holds a non-finite entry made all NaN.
+
+    Columns are contiguous in memory, since every rule works task by task. Raises DataError when a
+    task has no finite value at all: it would silence every row.
+    """
+    out = np.array(values, dtype=np.float64, order="F")
+    finite = np.isfinite(out)
+    empty = [task for j, task in enumerate(tasks) if not finite[:, j].any()]
+    if empty and len(out):
+        raise DataError(
+            f"no row has a finite influence on {', '.join(empty)}; the validation gradients of "
+            "that task are not usable: look at its store's row status and rerun stages=[extract]"
+        )
+    out[~finite.all(axis=1)] = np.nan
+    return out
+
+
+def pick_tasks(influence: InfluenceMatrix, tasks: Sequence[str] | None) -> InfluenceMatrix:
+    """The columns of `tasks`, with the sub-tasks `TASK/...` of each. None keeps all.
+
+    One task alone makes a specialist.
+    """
+    if tasks is None:
+        return influence
+    columns: list[int] = []
+    for task in tasks:
+        own = [j for j, t in enumerate(influence.tasks) if t == task or t.startswith(f"{task}/")]
+        if not own:
+            known = ", ".join(influence.tasks)
+            raise ConfigError(f"selector.tasks names {task!r}, which has no influence ({known})")
+        columns += [j for j in own if j not in columns]
+    names = tuple(influence.tasks[j] for j in columns)
+    return InfluenceMatrix(influence.values[:, columns], names, influence.keys)
+
+
+def merge_subtasks(
+    values: np.ndarray, tasks: Sequence[str], how: Literal["max", "mean", "separate"]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reduce columns `TASK/SUBTASK` (MME's thirteen) to one column per task, in first-seen order.
+
+    The released code takes the maximum over sub-tasks of the means (METHODS.md 1.4, item 13).
+    `separate` lets every sub-task vote.
+    """
+    if how == "separate" or not any("/" in task for task in tasks):
+        return values, tuple(tasks)
+    groups: dict[str, list[int]] = {}
+    for j, task in enumerate(tasks):
+        groups.setdefault(task.split("/", 1)[0], []).append(j)
+    reduce = np.max if how == "max" else np.mean
+    merged = [reduce(values[:, columns], axis=1) for columns in groups.values()]
+    return np.column_stack(merged), tuple(groups)
+
+
+def by_task(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> list[np.ndarray]:
+    """`function` of every column, on as many threads as there are cores; the order is kept."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        return list(threads.map(function, values.T))
+
+
+def average_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..n of `[n]` finite values, ascending; equal values share their mean rank."""
+    single = values.astype(np.float32)  # sorts in half the time, where it says the same
+    order = np.argsort(single if np.array_equal(single, values) else values)
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    ends = np.concatenate([starts[1:], [len(values)]])
+    ranks = np.empty(len(values))
+    if len(starts) == len(values):
+        ranks[order] = np.arange(1, len(values) + 1)
+    else:
+        ranks[order] = np.repeat((starts + ends + 1) / 2, ends - starts)
+    return ranks
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Average ranks 1..n within each task, n = most influential: `[N, T]`, multiples of 1/2."""
+    rows = np.flatnonzero(~np.isnan(values).any(axis=1))
+    out = np.full(values.shape, np.nan, order="F")
+    for j, column in enumerate(by_task(average_ranks, _usable(values)[: len(rows)])):
+        out[rows, j] = column
+    return out
+
+
+def percentile_ranks(values: np.ndarray) -> np.ndarray:
+    """(average rank - 1/2) / n within each task, in (0, 1), 1 = most influential: `[N, T]`."""
+    return (ranks(values) - 0.5) / max(_count(values), 1)
+
+
+def mean_percentile_rank(values: np.ndarray) -> np.ndarray:
+    """Mean over tasks of the percentile ranks: `[N]`. Rows of equal rank sums get equal floats."""
+    return (ranks(values) - 0.5).sum(axis=1) / max(_count(values) * values.shape[1], 1)
+
+
+def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
+    """Put the tasks on one scale: `[N, T]`. A constant task becomes 0.
+
+    minmax: (I - min) / (max - min); zscore: (I - mean) / std (population); rank: percentile rank.
+    Every choice is increasing within a task, so votes do not depend on it.
+    """
+    if how == "none":
+        return values
+    if how == "rank":
+        return percentile_ranks(values)
+    usable = _usable(values)
+    if how == "minmax":
+        shift, scale = usable.min(axis=0), np.ptp(usable, axis=0)
+    elif how == "zscore":
+        shift, scale = usable.mean(axis=0), usable.std(axis=0)
+    else:
+        raise ConfigError(f"calibration={how!r}: choose none, minmax, zscore or rank")
+    constant = np.ptp(usable, axis=0) == 0
+    return np.where(constant, values * 0.0, (values - shift) / np.where(constant, 1.0, scale))
+
+
+def _usable(values: np.ndarray) -> np.ndarray:
+    """The rows without NaN, columns contiguous; one row of zeros when there is none."""
+    usable = ~np.isnan(values).any(axis=1)
+    if not usable.any():
+        return np.zeros((1, values.shape[1]))
+    return values if usable.all() else np.asfortranarray(values[usable])
+
+
+def _count(values: np.ndarray) -> int:
+    """How many rows were not excluded."""
+    return int((~np.isnan(values).any(axis=1)).sum())
+
+
+def thresholds(values: np.ndarray, percentile: float) -> np.ndarray:
+    """tau_k: the `percentile`-th percentile of each task's influence, linear: float64 `[T]`."""
+    if not 0 <= percentile <= 100:
+        raise ConfigError(f"selector.percentile={percentile} is outside [0, 100]")
+    return np.array(by_task(lambda column: np.percentile(column, percentile), _usable(values)))
+
+
+def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">") -> np.ndarray:
+    """v_i = sum_k 1[I_k(i) > tau_k]: float64 `[N]`, whole numbers 0..T.
+
+    The paper's figure compares with `>`, its code with `>=` (METHODS.md 1.1). O(N T).
+    """
+    if comparison not in (">", ">="):
+        raise ConfigError(f"selector.comparison={comparison!r}: choose '>' or '>='")
+    tau = thresholds(values, percentile)
+    passed = values > tau if comparison == ">" else values >= tau
+    return _blank(values, passed.sum(axis=1))
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """(1/K) sum_k I_k: `[N]`."""
+    return values.mean(axis=1)
+
+
+def maximum(values: np.ndarray) -> np.ndarray:
+    """max_k I_k: `[N]`."""
+    return values.max(axis=1)
+
+
+def rank(values: np.ndarray) -> np.ndarray:
+    """Borda: -sum_k rank_k, rank 1 = most influential, ties share their average rank: `[N]`."""
+    return (ranks(values) - _count(values) - 1).sum(axis=1)
+
+
+def norm(values: np.ndarray, how: Literal["minmax", "zscore"] = "minmax") -> np.ndarray:
+    """sum_k (I_k - min_k) / (max_k - min_k), or the sum of z-scores: `[N]`."""
+    return calibrate(values, how).sum(axis=1)
+
+
+def direct_merge(
+    values: np.ndarray, tasks: Sequence[str], validation_counts: Mapping[str, int]
+) -> np.ndarray:
+    """Influence on the union of the validation sets: sum_k |V_k| I_k / sum_k |V_k|: `[N]`."""
+    missing = [task for task in tasks if task not in validation_counts]
+    if missing:
+        raise DataError(f"no validation count for {', '.join(missing)}; direct_merge needs |V_k|")
+    weights = np.array([validation_counts[task] for task in tasks], dtype=np.float64)
+    if not (weights > 0).all():
+        raise DataError(f"validation counts must be positive, got {dict(validation_counts)}")
+    return (values * (weights / weights.sum())).sum(axis=1)
+
+
+def round_robin(orders: Sequence[np.ndarray], k: int) -> np.ndarray:
+    """Tasks take turns; each takes its best row not taken yet, until there are `k`: int64 `[k]`.
+
+    `orders[t]`: task t's rows, best first, at least `k` of them. Turns go in the order given.
+    O(k T) time.
+    """
+    taken: dict[int, None] = {}
+    queues = [iter(order.tolist()) for order in orders]
+    while len(taken) < k:
+        for queue in queues[: k - len(taken)]:
+            choice = next((row for row in queue if row not in taken), None)
+            if choice is not None:
+                taken[choice] = None
+    return np.fromiter(taken, dtype=np.int64, count=k)
+
+
+def vote_with_floor(
+    order: np.ndarray, choices: Sequence[np.ndarray], k: int, share: float
+) -> np.ndarray:
+    """The vote, but every task keeps at least `share` of its own specialist's choice: `[k]`.
+
+    `order`: rows by consensus, best first; `choices[t]`: the k rows that task t alone would take.
+    First each task's floor(share * k) rows with the best consensus among its own choice are
+    reserved; what is left of the budget goes by consensus. Always possible for share <= 1/T;
+    raises ConfigError when the reserved rows do not fit. Not in the paper (TINY_WORLD.md). O(N T).
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"selector.floor={share} is outside [0, 1]")
+    rank_of = np.empty(len(order), dtype=np.int64)
+    rank_of[order] = np.arange(len(order))
+    reserved = np.zeros(len(order), dtype=bool)
+    for choice in choices:
+        reserved[order[np.sort(rank_of[choice])[: int(share * k)]]] = True
+    if reserved.sum() > k:
+        raise ConfigError(
+            f"selector.floor={share} reserves {reserved.sum()} rows for {len(choices)} tasks but "
+            f"the budget is {k}; {1 / len(choices):.3g} always fits"
+        )
+    rest = order[~reserved[order]][: k - int(reserved.sum())]
+    return np.concatenate([np.flatnonzero(reserved), rest]).astype(np.int64)
+
+
+def _blank(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores as float64 with NaN for excluded rows."""
+    return np.where(np.isnan(values).any(axis=1), np.nan, scores)

@@ -1,0 +1,27 @@
+"""The whole pool: the reference that relative performance divides by."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from icons_repro.core.types import Pool, Selection
+
+
+class Full:
+    """Every row, whatever the budget; the k asked for is recorded in the notes.
+
+    Formula: none. Source: the Full rows of the paper's tables. Complexity: O(N).
+    """
+
+    name: ClassVar[str] = "full"
+    requires: frozenset[str] = frozenset()
+    fixed_size: bool = True
+
+    def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
+        """Take all rows."""
+        n = len(pool)
+        return Selection(
+            np.arange(n, dtype=np.int64), np.full(n, np.nan), notes={"rows_asked_for": k}
+        )

@@ -1,0 +1,202 @@
+"""ICONS: influence consensus over target tasks, with every aggregation rule of its ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.types import InfluenceMatrix, Pool, Selection, TieStatistics
+from icons_repro.influence import consensus
+from icons_repro.selection.base import (
+    Ranking,
+    check_choice,
+    check_k,
+    feature,
+    preference_order,
+    ranked_selection,
+    top_k,
+)
+
+Rule = Literal[
+    "vote",
+    "mean",
+    "max",
+    "rank",
+    "norm_minmax",
+    "norm_zscore",
+    "direct_merge",
+    "round_robin",
+    "vote_with_floor",
+]
+RULES = Rule.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Icons:
+    """Take the rows that most target tasks would take.
+
+    Formula (rule=vote): v_i = sum_k 1[I_k(i) > tau_k], tau_k the `percentile`-th percentile of
+    task k's influence; take the k rows with most votes. Direction: high. Ties: mean percentile
+    rank over tasks, then content key. Source: METHODS.md 1.1 and 7 (the other rules are natural
+    readings of the paper's ablation). Complexity: O(N T) for the vote, O(N T log N) for ranks,
+    N x T doubles of memory. Rows with a NaN influence are excluded and counted; text-only rows
+    have gradients like any other row.
+    """
+
+    name: ClassVar[str] = "icons"
+    fixed_size: ClassVar[bool] = False
+
+    rule: Rule = "vote"
+    percentile: float | Literal["budget"] = 80.0
+    """Vote threshold. "budget" ties it to the share that is kept, as the released flag does."""
+    comparison: consensus.Comparison = ">"
+    calibration: consensus.Calibration = "none"
+    """Scale of the tasks before mean, max or direct_merge."""
+    tie_rule: Literal["mean_rank", "key", "numpy_argsort"] = "mean_rank"
+    """`numpy_argsort` repeats the released `argsort(votes)[-k:]`: its ties depend on row order and
+    on the processor."""
+    subtasks: Literal["max", "mean", "separate"] = "max"
+    """What becomes of columns `TASK/SUBTASK`, such as MME's."""
+    tasks: Sequence[str] | None = None
+    """Target tasks that take part; None is all of them, one makes a specialist."""
+    floor: float = 0.05
+    """vote_with_floor: share of its own specialist's choice that every task keeps."""
+
+    def __post_init__(self) -> None:
+        check_choice("rule", self.rule, RULES)
+        check_choice("tie_rule", self.tie_rule, ("mean_rank", "key", "numpy_argsort"))
+        check_choice("subtasks", self.subtasks, ("max", "mean", "separate"))
+        check_choice("comparison", self.comparison, (">", ">="))
+        check_choice("calibration", self.calibration, ("none", "minmax", "zscore", "rank"))
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The influence matrix; direct_merge also needs the sizes of the validation sets."""
+        extra = {"validation_counts"} if self.rule == "direct_merge" else set()
+        return frozenset({"influence"} | extra)
+
+    def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
+        """Take `k` rows by the rule; the generator is not used."""
+        check_k(k, len(pool))
+        values, tasks = task_influence(pool, self.tasks, self.subtasks)
+        mean_rank = consensus.mean_percentile_rank(values)
+        columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
+        columns["mean_percentile_rank"] = mean_rank
+        if self.rule in ("vote", "vote_with_floor"):
+            columns["votes"] = consensus.vote(values, self._percentile(k, pool), self.comparison)
+        specialists = consensus.by_task(lambda v: top_k(v, None, pool.keys, k)[0], values)
+        notes = {"rule": self.rule, "tasks": list(tasks)}
+        secondary = mean_rank if self.tie_rule == "mean_rank" else None
+        if self.rule == "round_robin":
+            chosen = self._round_robin(pool, values, k, columns, notes)
+        elif self.rule == "vote_with_floor":
+            order = preference_order(columns["votes"], secondary, pool.keys, len(pool))
+            taken = consensus.vote_with_floor(order, specialists, k, self.floor)
+            chosen = Selection(np.sort(taken), columns["votes"], columns, None, notes)
+        else:
+            primary = columns["votes"] if self.rule == "vote" else self._score(pool, values, tasks)
+            chosen = ranked_selection(pool, Ranking(primary, secondary, columns, notes), k)
+            if self.tie_rule == "numpy_argsort":
+                chosen = _released_ties(chosen, primary, k)
+        return _with_coverage(chosen, values, tasks, specialists)
+
+    def _percentile(self, k: int, pool: Pool) -> float:
+        if self.percentile == "budget":
+            return 100.0 * (1.0 - k / len(pool))
+        if isinstance(self.percentile, str):
+            raise ConfigError(f"selector.percentile={self.percentile!r}: a number or 'budget'")
+        return self.percentile
+
+    def _score(self, pool: Pool, values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
+        """The score of a rule that ranks rows by arithmetic on influence: `[N]`."""
+        if self.rule == "rank":
+            return consensus.rank(values)
+        if self.rule in ("norm_minmax", "norm_zscore"):
+            return consensus.norm(values, "minmax" if self.rule == "norm_minmax" else "zscore")
+        values = consensus.calibrate(values, self.calibration)
+        if self.rule == "mean":
+            return consensus.mean(values)
+        if self.rule == "max":
+            return consensus.maximum(values)
+        counts = merged_counts(feature(pool, "validation_counts"), tasks)
+        return consensus.direct_merge(values, tasks, counts)
+
+    def _round_robin(
+        self,
+        pool: Pool,
+        values: np.ndarray,
+        k: int,
+        columns: dict[str, np.ndarray],
+        notes: dict[str, Any],
+    ) -> Selection:
+        orders = [preference_order(v, None, pool.keys, k) for v in values.T]
+        turn = np.full(len(pool), np.nan)
+        taken = consensus.round_robin(orders, k)
+        turn[taken] = -np.arange(k, dtype=np.float64)
+        return Selection(np.sort(taken), turn, columns, None, notes)
+
+
+def task_influence(
+    pool: Pool,
+    tasks: Sequence[str] | None,
+    subtasks: Literal["max", "mean", "separate"],
+    name: str = "influence",
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Influence `[N, T]` in float64 with excluded rows all NaN, and its task names.
+
+    Raises DataError unless the matrix has this pool's rows in this pool's order.
+    """
+    influence: InfluenceMatrix = feature(pool, name)
+    if not np.array_equal(influence.keys, pool.keys):
+        raise DataError(
+            f"the {name} matrix has other rows than the pool ({len(influence.keys)} against "
+            f"{len(pool)}, or another order); it was made from another pool: rerun stages=[score]"
+        )
+    picked = consensus.pick_tasks(influence, tasks)
+    values = consensus.usable_values(picked.values, picked.tasks)
+    return consensus.merge_subtasks(values, picked.tasks, subtasks)
+
+
+def merged_counts(counts: dict[str, int], tasks: Sequence[str]) -> dict[str, int]:
+    """Validation rows of each task; a task whose sub-tasks were merged has their sum."""
+    merged = dict(counts)
+    for task in tasks:
+        parts = [n for name, n in counts.items() if name.startswith(f"{task}/")]
+        if task not in merged and parts:
+            merged[task] = sum(parts)
+    return merged
+
+
+def _released_ties(chosen: Selection, votes: np.ndarray, k: int) -> Selection:
+    """Replace the rows by `argsort(votes)[-k:]`, numpy's default unstable sort."""
+    ranked = np.where(np.isfinite(votes), votes, -np.inf)
+    if float(ranked.max(initial=0.0)).is_integer() and np.isfinite(ranked).all():
+        ranked = ranked.astype(np.int64)
+    positions = np.sort(np.argsort(ranked)[-k:]).astype(np.int64)
+    return Selection(positions, chosen.scores, chosen.columns, chosen.ties, chosen.notes)
+
+
+def _with_coverage(
+    chosen: Selection,
+    values: np.ndarray,
+    tasks: Sequence[str],
+    specialists: Sequence[np.ndarray],
+) -> Selection:
+    """Add each task's coverage: the share of its own specialist's k rows that was taken."""
+    taken = np.zeros(len(values), dtype=bool)
+    taken[chosen.positions] = True
+    excluded = np.isnan(values).any(axis=1)
+    notes = dict(chosen.notes)
+    notes["coverage"] = {
+        task: float(taken[own].mean()) for task, own in zip(tasks, specialists, strict=True)
+    }
+    notes["excluded_rows"] = int(excluded.sum())
+    notes["excluded_rows_taken"] = int((excluded & taken).sum())
+    return Selection(chosen.positions, chosen.scores, chosen.columns, chosen.ties, notes)
+
+
+__all__ = ["Icons", "TieStatistics", "merged_counts", "task_influence"]
