@@ -98,6 +98,8 @@ class TargetSettings:
     """Folder that their image paths are relative to."""
     tasks: list[str] | None = None
     """Tasks to use; None takes every file of the folder."""
+    subtasks: list[str] = field(default_factory=list)
+    """Tasks whose rows carry a `category` and are scored sub-task by sub-task, as MME is."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from icons_repro.data.batching import (
     modality_length_batches,
     random_batches,
     split_for_ranks,
+    token_budget_batches,
 )
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Batch, Collator, ConversationDataset
@@ -89,6 +90,29 @@ def training_schedule(
         parts = split_for_ranks(positions[batch], world_size * accumulate)
         mine += parts[rank::world_size]
     return Schedule(mine, accumulate)
+
+
+def bucketed_loader(
+    dataset: ConversationDataset,
+    collate: Collator,
+    positions: np.ndarray,
+    token_budget: int,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """Return a loader over `positions` in batches of similar length, for passes without training.
+
+    Lengths are estimated from words and images; the order of batches carries no meaning, since
+    every batch brings its rows' positions.
+    """
+    table = dataset.table
+    lengths = table.words[positions] + table.image_counts[positions] * dataset.encoder.image_length
+    batches = [positions[rows] for rows in token_budget_batches(lengths, token_budget)]
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=FixedBatches(batches),
+        collate_fn=collate,
+        num_workers=workers,
+    )
 
 
 class PoolDataModule(L.LightningDataModule):

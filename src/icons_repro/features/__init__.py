@@ -1,0 +1,1 @@
+"""What selectors read besides influence: forward statistics, embeddings, clusters."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 
+from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.data.datamodule import (
     PoolDataModule,
@@ -122,6 +123,7 @@ def fit_here(
 ) -> dict[str, Any]:
     """Train in this process, which is rank `rank` of `world_size`."""
     started = time.perf_counter()
+    quiet_third_parties()
     L.seed_everything(job.seed, workers=True, verbose=False)
     dataset, collate = open_dataset(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
@@ -133,7 +135,7 @@ def fit_here(
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
-    tuner = InstructionTuner(model, job.train, schedule.steps)
+    tuner = InstructionTuner(model, job.train, schedule.steps, job.seed)
     trainer = make_trainer(job, out, schedule, on_metrics)
     resume = out / RESUME
     trainer.fit(

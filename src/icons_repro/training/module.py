@@ -28,8 +28,11 @@ def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
 class InstructionTuner(L.LightningModule):
     """Trains whatever of `model` requires gradients on answer tokens, projector at its own rate."""
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, total_steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, settings: TrainSettings, total_steps: int, seed: int = 0
+    ) -> None:
         super().__init__()
+        self.seed = seed
         self.model = model
         self.settings = settings
         self.total_steps = total_steps
@@ -41,6 +44,8 @@ class InstructionTuner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the mean cross-entropy over the batch's answer tokens."""
+        # Dropout follows from (seed, batch, rank), so that a resumed run draws the same masks.
+        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)))
         inputs = {k: v for k, v in batch.items() if k != "positions"}
         loss: torch.Tensor = self.model(**inputs, use_cache=False).loss
         if not torch.isfinite(loss):

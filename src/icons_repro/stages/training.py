@@ -1,0 +1,120 @@
+"""Warm-up and fine-tuning: the same loop on different rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from icons_repro.core.artifacts import Step, Workspace
+from icons_repro.core.settings import (
+    DataSettings,
+    LoraSettings,
+    TrainerSettings,
+    TrainSettings,
+    WarmupSettings,
+)
+
+
+def warmup(
+    settings: WarmupSettings,
+    lora: LoraSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    base: Step,
+    pool: Step,
+) -> Step:
+    """LoRA on a small random slice of the pool: the point that gradients are taken at."""
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.data.records import RecordTable
+        from icons_repro.selection.base import budget_to_k
+
+        usable = np.flatnonzero(RecordTable(ws.inputs["pool"] / "records.arrow").usable)
+        rng = np.random.default_rng(settings.seed)
+        k = budget_to_k(settings.fraction, len(usable))
+        np.save(ws.out / "positions.npy", np.sort(rng.choice(usable, size=k, replace=False)))
+        return train(ws, settings.train, lora, data, trainer, settings.seed)
+
+    config = {
+        **training_config(settings.train, lora, data, trainer, settings.seed),
+        "fraction": settings.fraction,
+    }
+    return Step("warmup", build, config, {"base": base, "pool": pool}, resumable=True)
+
+
+def finetune(
+    settings: TrainSettings,
+    lora: LoraSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    seed: int,
+    base: Step,
+    pool: Step,
+    selection: Step,
+) -> Step:
+    """LoRA on a selection, from the base model, with the same recipe for every method."""
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        np.save(ws.out / "positions.npy", np.load(ws.inputs["selection"] / "positions.npy"))
+        return train(ws, settings, lora, data, trainer, seed)
+
+    config = training_config(settings, lora, data, trainer, seed)
+    inputs = {"base": base, "pool": pool, "selection": selection}
+    return Step("finetune", build, config, inputs, resumable=True)
+
+
+def training_config(
+    settings: TrainSettings,
+    lora: LoraSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what decides a training run's result, and no more."""
+    recipe = asdict(settings)
+    recipe.pop("checkpoint_every_steps")
+    return {
+        "train": recipe,
+        "lora": asdict(lora),
+        "data": encoding_config(data),
+        "trainer": asdict(trainer),
+        "seed": seed,
+    }
+
+
+def encoding_config(data: DataSettings) -> dict[str, Any]:
+    """Return the data settings that change tensors."""
+    config = asdict(data)
+    config.pop("num_workers")
+    return config
+
+
+def train(
+    ws: Workspace,
+    settings: TrainSettings,
+    lora: LoraSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Run the training loop on `ws.out/positions.npy`."""
+    from icons_repro.data.records import RecordTable
+    from icons_repro.training.fit import FitJob, fit
+
+    records = ws.inputs["pool"]
+    job = FitJob(
+        model_dir=str(ws.inputs["base"]),
+        records=str(records),
+        image_root=str(records / "images"),
+        positions=str(ws.out / "positions.npy"),
+        seed=seed,
+        steps_as_rows=int(RecordTable(records / "records.arrow").usable.sum()),
+        lora=lora,
+        train=settings,
+        data=data,
+        trainer=trainer,
+    )
+    summary = fit(job, ws.out, ws.on_metrics)
+    return {key: summary[key] for key in ("rows", "steps", "trained_parameters")}

@@ -1,0 +1,57 @@
+"""Fixtures shared by all tests: a tiny base on disk and a small pool of real rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped base as a plain Hugging Face folder."""
+    from icons_repro.models.tiny import write_tiny_base
+
+    folder = tmp_path_factory.mktemp("base")
+    write_tiny_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of 300 rows, with its pool read into records."""
+    from icons_repro.core.settings import RecordPolicy
+    from icons_repro.data.records import build_records
+    from icons_repro.data.tiny.settings import WorldSettings
+    from icons_repro.data.tiny.world import build_world
+
+    folder = tmp_path_factory.mktemp("world")
+    build_world(folder, WorldSettings(seed=7, pool_size=300, validation_rows=8, test_rows=20))
+    (folder / "pool").mkdir()
+    build_records(
+        folder / "pool.json", folder / "images", folder / "pool", RecordPolicy(check_images="decode")
+    )
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that sums are added in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded generator."""
+    return np.random.default_rng(0)

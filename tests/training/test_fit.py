@@ -1,0 +1,144 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from icons_repro.core.errors import DataError
+from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.data.datamodule import open_dataset
+from icons_repro.models.llava import load_model
+from icons_repro.models.lora import attach_lora, load_adapter
+from icons_repro.training.checkpoint import load_moments
+from icons_repro.training.fit import FitJob, fit, plan_schedule
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
+    np.save(tmp_path / "positions.npy", np.arange(64))
+    return FitJob(
+        model_dir=str(tiny_base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=3,
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.1),
+        train=TrainSettings(
+            batch_size=8, micro_batch=4, learning_rate=3e-3, projector_learning_rate=1e-3
+        ),
+        data=DataSettings(max_length=128),
+    )
+
+
+def folder(tmp_path: Path, name: str) -> Path:
+    path = tmp_path / name
+    path.mkdir()
+    return path
+
+
+def loss_of(model: torch.nn.Module, job: FitJob) -> float:
+    dataset, collate = open_dataset(
+        Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
+    )
+    batch = collate([dataset[i] for i in range(100, 116)])
+    batch.pop("positions")
+    with torch.no_grad():
+        return float(model.eval()(**batch).loss)
+
+
+def test_an_adapter_reloads_to_the_same_loss_and_holds_only_what_was_trained(
+    job: FitJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = folder(tmp_path, "adapter")
+    kept: list[torch.nn.Module] = []
+    monkeypatch.setattr(
+        "icons_repro.training.fit.attach_lora",
+        lambda m, s: kept.append(attach_lora(m, s)) or kept[0],
+    )
+    summary = fit(job, out)
+    base = loss_of(load_model(Path(job.model_dir)), job)
+    reloaded = load_adapter(load_model(Path(job.model_dir)), out)
+    assert loss_of(reloaded, job) == loss_of(kept[0], job) != base
+    stored = load_file(out / "adapter_model.safetensors")
+    assert all("lora_" in name and "vision_tower" not in name for name in stored)
+    trained = sum(t.numel() for t in stored.values())
+    trained += sum(t.numel() for t in load_file(out / "projector.safetensors").values())
+    assert trained == summary["trained_parameters"]
+    moments = load_moments(out, [n for n, p in kept[0].named_parameters() if p.requires_grad])
+    assert all(m["exp_avg_sq"].any() for m in moments.values())
+
+
+def test_equal_jobs_give_equal_weights_and_another_seed_does_not(
+    job: FitJob, tmp_path: Path
+) -> None:
+    folders = [folder(tmp_path, name) for name in "abc"]
+    for out, seed in zip(folders, (3, 3, 4), strict=True):
+        fit(replace(job, seed=seed), out)
+    a, b, c = (load_file(out / "adapter_model.safetensors") for out in folders)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not all(torch.equal(a[k], c[k]) for k in a)
+
+
+def _fit_in_child(job: FitJob, out: Path) -> None:
+    torch.set_num_threads(1)
+    fit(job, out)
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
+    job: FitJob, tmp_path: Path
+) -> None:
+    job = replace(job, train=replace(job.train, epochs=4, checkpoint_every_steps=8))
+    whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
+    fit(job, whole)
+    child = multiprocessing.get_context("spawn").Process(target=_fit_in_child, args=(job, cut))
+    child.start()
+    while not (cut / "resume.ckpt").exists():
+        assert child.is_alive()
+        time.sleep(0.005)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert not (cut / "adapter.json").exists()
+    fit(job, cut)
+    a, b = (load_file(p / "adapter_model.safetensors") for p in (whole, cut))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 33))
+    assert not (cut / "resume.ckpt").exists()
+
+
+def test_two_processes_train_like_one(job: FitJob, tmp_path: Path) -> None:
+    job = replace(job, lora=LoraSettings(rank=4, alpha=8, dropout=0.0))
+    one, two = folder(tmp_path, "one"), folder(tmp_path, "two")
+    fit(job, one)
+    fit(replace(job, trainer=TrainerSettings(devices=2, strategy="ddp")), two)
+    a, b = (load_file(p / "adapter_model.safetensors") for p in (one, two))
+    assert all(torch.allclose(a[k], b[k], atol=2e-3) for k in a)
+    lines = [(p / "metrics.jsonl").read_text().splitlines() for p in (one, two)]
+    assert len(lines[0]) == len(lines[1]) == 8
+
+
+def test_same_steps_takes_as_many_steps_as_the_full_pool(job: FitJob) -> None:
+    dataset, _ = open_dataset(
+        Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
+    )
+    longer = replace(job, train=replace(job.train, steps="same_steps"), steps_as_rows=300)
+    assert plan_schedule(longer, dataset).steps == 38
+    assert plan_schedule(job, dataset).steps == 8
+
+
+def test_a_second_adapter_is_refused(job: FitJob, tmp_path: Path) -> None:
+    out = folder(tmp_path, "adapter")
+    fit(job, out)
+    model = load_adapter(load_model(Path(job.model_dir)), out)
+    with pytest.raises(DataError, match="already carries an adapter"):
+        load_adapter(model, out)  # type: ignore[arg-type]
