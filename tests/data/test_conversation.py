@@ -32,8 +32,8 @@ def supervised(encoder: ConversationEncoder, row: Record) -> list[str]:
 
 
 def test_only_answers_and_their_end_are_supervised(encoder: ConversationEncoder) -> None:
-    row = record("<image>\nwhat color is the circle ?", "red", "how many ?", "two")
-    assert supervised(encoder, row) == ["red", "</s>", "two", "</s>"]
+    row = record("<image>\nwhat color is the circle ?", "red", "how many ?", "2")
+    assert supervised(encoder, row) == ["red", "</s>", "2", "</s>"]
 
 
 def test_text_only_rows_have_no_image_tokens(encoder: ConversationEncoder) -> None:
@@ -55,8 +55,8 @@ def test_an_image_expands_to_its_placeholders_at_the_front_of_the_turn(
 
 
 def test_an_answer_without_text_supervises_its_end_alone(encoder: ConversationEncoder) -> None:
-    row = record("<image>\nwhat color ?", "", "how many ?", "two")
-    assert supervised(encoder, row) == ["</s>", "two", "</s>"]
+    row = record("<image>\nwhat color ?", "", "how many ?", "2")
+    assert supervised(encoder, row) == ["</s>", "2", "</s>"]
 
 
 def test_truncation_inside_an_answer_keeps_what_is_left(tiny_base: Path) -> None:
