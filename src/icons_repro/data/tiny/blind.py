@@ -13,16 +13,15 @@ class BlindAnswerer:
 
     The counts come from correctly labelled pool rows and validation rows, never from test answers.
     A question with options gets the option that is commonest for its stem; an unknown text gets
-    the commonest answer of all.
+    the commonest answer of the task's validation set.
     """
 
-    def __init__(self, known: Iterable[Question]) -> None:
+    def __init__(self, pool: Iterable[Question], validation: Sequence[Question]) -> None:
         self._by_stem: dict[str, Counter[str]] = {}
-        self._all: Counter[str] = Counter()
-        for question in known:
+        self._all = Counter(question.answer for question in validation)
+        for question in (*pool, *validation):
             stem, _ = stem_and_options(question.text)
             self._by_stem.setdefault(stem, Counter())[question.answer] += 1
-            self._all[question.answer] += 1
 
     def answer(self, text: str) -> str:
         """Return the guess for a question's text; ties go to the alphabetically first answer."""

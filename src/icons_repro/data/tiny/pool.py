@@ -59,21 +59,16 @@ def record_of(draft: Draft, source: str, number: int) -> dict[str, Any]:
 
 
 def _block(source: Source, rows: int, settings: WorldSettings) -> list[PoolRow]:
-    rng = stream(settings.seed, "pool", source.name)
-    sampler = Sampler("pool", stream(settings.seed, "pool", source.name, "scenes"))
-    return [_row(source, number, sampler, rng, settings) for number in range(rows)]
-
-
-def _row(
-    source: Source,
-    number: int,
-    sampler: Sampler,
-    rng: np.random.Generator,
-    settings: WorldSettings,
-) -> PoolRow:
-    draft = source.make(sampler, rng)
-    wrong = source.on_target and bool(rng.random() < settings.mislabelled_share)
-    if wrong:
-        draft = replace(draft, turns=tuple(turn.mislabelled(rng) for turn in draft.turns))
-    record = record_of(draft, source.name, number)
-    return PoolRow(record, draft, source.name, source.on_target, wrong)
+    """Draw one source's rows; wrong labels have their own stream, so their share moves no row."""
+    seed, name = settings.seed, source.name
+    rng, spoil = stream(seed, "pool", name), stream(seed, "pool", name, "mislabelled")
+    sampler = Sampler("pool", stream(seed, "pool", name, "scenes"))
+    share = settings.mislabelled_share if source.on_target else 0.0
+    made: list[PoolRow] = []
+    for number in range(rows):
+        draft, wrong = source.make(sampler, rng), bool(spoil.random() < share)
+        if wrong:
+            draft = replace(draft, turns=tuple(turn.mislabelled(spoil) for turn in draft.turns))
+        record = record_of(draft, name, number)
+        made.append(PoolRow(record, draft, name, source.on_target, wrong))
+    return made

@@ -21,6 +21,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.data.tiny.benchmarks import TASKS, Task, make_rows
 from icons_repro.data.tiny.blind import BlindAnswerer
 from icons_repro.data.tiny.pool import PoolRow, make_pool, record_of
+from icons_repro.data.tiny.questions import Question
 from icons_repro.data.tiny.settings import WorldSettings
 from icons_repro.data.tiny.sources import Draft
 from icons_repro.data.tiny.streams import image_digest, question_digest
@@ -132,6 +133,10 @@ def _flat(rows: Rows) -> list[Draft]:
     return [draft for drafts in rows.values() for draft in drafts]
 
 
+def _asked(drafts: Sequence[Draft]) -> list[Question]:
+    return [turn for draft in drafts for turn in draft.turns]
+
+
 def _digests(drafts: Iterable[Draft]) -> tuple[set[str], set[str]]:
     """Return the image digests and the question digests of some rows."""
     images, questions = set[str](), set[str]()
@@ -157,15 +162,14 @@ def _statement(
     settings: WorldSettings, pool: Sequence[PoolRow], validation: Rows, test: Rows
 ) -> dict[str, Any]:
     clean = [turn for row in pool if not row.mislabelled for turn in row.draft.turns]
-    known = clean + [turn for draft in _flat(validation) for turn in draft.turns]
-    blind = BlindAnswerer(known)
+    blind = {name: BlindAnswerer(clean, _asked(rows)) for name, rows in validation.items()}
     benchmarks = {
         task.name: {
             "style": task.style,
             "validation_rows": len(validation[task.name]),
             "test_rows": len(test[task.name]),
             "skills": dict(Counter(draft.skill for draft in test[task.name])),
-            "blind": round(blind.score([draft.turns[0] for draft in test[task.name]]), 4),
+            "blind": round(blind[task.name].score(_asked(test[task.name])), 4),
         }
         for task in TASKS
     }
@@ -186,11 +190,10 @@ def _statement(
 
 
 def _file_hashes(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file that is not a picture, and one of all pictures together."""
-    files = sorted(path for path in out.rglob("*") if path.suffix in (".json", ".parquet"))
-    hashes = {
+    """Return the SHA-256 of every written file that is not a picture, by relative path."""
+    files = [*out.glob("*.json"), *out.glob("*/*.json"), *out.rglob("*.parquet")]
+    return {
         path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
+        for path in sorted(files)
         if path.name != "world.json"
     }
-    return hashes
