@@ -1,0 +1,1 @@
+"""Per-sample gradients, their random projection, and the store that holds them."""

@@ -1,0 +1,155 @@
+"""From a batch to its rows: gradients -> feature -> projector, and what became of each row."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from icons_repro.core.errors import UserError
+from icons_repro.gradients.batches import Batch, answer_counts, take_rows
+from icons_repro.gradients.capture import IMAGE_MODULES
+from icons_repro.gradients.features import Feature, SgdFeature
+from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.gradients.projectors import Accumulator, Projector
+from icons_repro.gradients.store import RowStatus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one batch, ready for a store."""
+
+    values: torch.Tensor
+    """Normalised rows `[B, d]`; zeros where the status is not ok."""
+    norms: torch.Tensor
+    """Length of each row before normalising `[B]`."""
+    status: torch.Tensor
+    """`RowStatus` `[B]`, uint8, on the CPU."""
+
+
+class RowCollector:
+    """Makes normalised, projected feature rows; splits a batch that does not fit in memory."""
+
+    def __init__(
+        self, gradients: PerSampleGradients, projector: Projector, feature: Feature | None = None
+    ) -> None:
+        if projector.layout != gradients.layout:
+            raise UserError("the projector was built for other parameters than the gradients'")
+        self.gradients = gradients
+        self.projector = projector
+        self.feature = feature or SgdFeature()
+        self._checked = False
+
+    def __call__(self, batch: Batch) -> Rows:
+        """Return the batch's rows.
+
+        A batch that runs out of memory is halved until it fits; a single row that does not is
+        given up as `out_of_memory`. No row is ever shortened.
+
+        Raises:
+            UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained.
+        """
+        try:
+            return self._collect(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: the exception's frames hold the tensors that did not fit.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._split(batch)
+
+    def _split(self, batch: Batch) -> Rows:
+        n = len(batch["input_ids"])
+        if n == 1:
+            log.warning("position %s does not fit in memory", batch["positions"].tolist())
+            blank = torch.zeros(1, self.projector.dim)
+            status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
+            return Rows(blank, torch.zeros(1), status)
+        log.warning("a batch of %d does not fit in memory: halved", n)
+        token = self.gradients.image_token_id
+        halves = [self(take_rows(batch, rows, token)) for rows in (range(n // 2), range(n // 2, n))]
+        return Rows(
+            torch.cat([half.values.cpu() for half in halves]),
+            torch.cat([half.norms.cpu() for half in halves]),
+            torch.cat([half.status for half in halves]),
+        )
+
+    def _collect(self, batch: Batch) -> Rows:
+        ids = batch["input_ids"]
+        sink = _Sink(self, self.projector.begin(len(ids), ids.device, self._dtype()))
+        losses = self.gradients.stream(batch, sink.add)
+        values, norms = sink.accumulator.finish()
+        status = row_status(batch, losses, sink.squares, norms)
+        ok = status == RowStatus.ok
+        if not self._checked and bool(ok.any()):
+            self._require_trained_adapter(sink.moved)
+        ok_here = ok.to(values.device)
+        values = torch.where(ok_here[:, None], values / norms.clamp_min(1e-30)[:, None], 0.0)
+        return Rows(values, torch.where(ok_here, norms, 0.0), status)
+
+    def _dtype(self) -> torch.dtype:
+        double = next(self.gradients.model.parameters()).dtype == torch.float64
+        return torch.float64 if double else torch.float32
+
+    def _require_trained_adapter(self, moved: set[int]) -> None:
+        self._checked = True
+        still = [
+            name
+            for index, name in enumerate(self.gradients.layout.names)
+            if index not in moved
+            and ".lora_B." in name
+            and not any(part in name for part in IMAGE_MODULES)
+        ]
+        if still:
+            raise UserError(
+                f"{len(still)} LoRA-B matrices have a gradient of exactly zero on the first batch, "
+                f"first {still[0]}. Is the adapter connected (gradient checkpointing without input "
+                "gradients, frozen or disabled layers)?"
+            )
+
+
+class _Sink:
+    """Receives one batch's gradients: measures them, makes features, and projects."""
+
+    def __init__(self, owner: RowCollector, accumulator: Accumulator) -> None:
+        self._owner = owner
+        self.accumulator = accumulator
+        self.squares: torch.Tensor | float = 0.0
+        self.moved: set[int] = set()
+
+    def add(self, index: int, gradients: torch.Tensor) -> None:
+        length = torch.linalg.vector_norm(gradients.flatten(1), dim=1).double()
+        self.squares = self.squares + length.square()
+        if not self._owner._checked and bool((length > 0).any()):
+            self.moved.add(index)
+        self.accumulator.add(index, self._owner.feature(index, gradients))
+
+
+def row_status(
+    batch: Batch, losses: torch.Tensor, squares: torch.Tensor | float, norms: torch.Tensor
+) -> torch.Tensor:
+    """Return each row's `RowStatus`, uint8 `[B]` on the CPU.
+
+    Args:
+        losses: each sample's loss `[B]`.
+        squares: squared length of each raw gradient `[B]`, before feature and projection.
+        norms: length of each projected feature `[B]`.
+    """
+    squares = torch.as_tensor(squares, device=losses.device).expand(len(losses))
+    finite = losses.isfinite() & squares.isfinite() & norms.isfinite()
+    status = torch.full((len(losses),), int(RowStatus.ok), dtype=torch.uint8, device=losses.device)
+    status[(squares == 0) | (norms == 0)] = RowStatus.zero
+    status[~finite] = RowStatus.non_finite
+    status[answer_counts(batch) == 0] = RowStatus.no_answer_tokens
+    return status.cpu()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception means that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

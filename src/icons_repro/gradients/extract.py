@@ -1,0 +1,166 @@
+"""Extraction: a stream of batches -> per-sample gradients -> projector -> store."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from icons_repro.core.errors import DataError
+from icons_repro.gradients.batches import Batch
+from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.features import Feature, SgdFeature
+from icons_repro.gradients.module import GradientModule
+from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.gradients.projectors import Projector
+from icons_repro.gradients.store import GradientStore
+from icons_repro.gradients.writer import open_writer
+
+log = logging.getLogger(__name__)
+
+
+def extract(
+    gradients: PerSampleGradients,
+    projector: Projector,
+    data: Iterable[Batch] | torch.Tensor,
+    folder: Path | str,
+    *,
+    n_rows: int | None = None,
+    keys: Sequence[str] | np.ndarray | None = None,
+    dtype: str = "float16",
+    identities: Mapping[str, Any] | None = None,
+    feature: Feature | None = None,
+    start: int = 0,
+    total: int | None = None,
+    trainer: lightning.Trainer | None = None,
+    flush_seconds: float = 5.0,
+) -> GradientStore:
+    """Fill a gradient store, or finish one that a kill left incomplete, and open it.
+
+    Args:
+        gradients: what takes the gradients.
+        projector: what shortens the rows to `[d]`.
+        data: a DataLoader or any iterable of batches (see `batches.Batch`; without `positions`
+            rows are counted up), or token ids `[M, L]` of which every token is supervised.
+        folder: where the store is or is to be.
+        n_rows: rows of the store; the length of the data where it can tell.
+        keys, dtype, start, total, flush_seconds: see `open_writer`.
+        identities: fingerprints of what the rows depend on, at least `model` and `adapter`;
+            hashes of the model's config and of the chosen parameters where left out.
+        feature: SGD unless given (`features.py`).
+        trainer: runs the loop, with its devices and callbacks; a quiet one with a progress bar
+            unless given.
+
+    Raises:
+        DataError: too small a disk, a store of something else, or rows that no batch brought.
+    """
+    feature = feature or SgdFeature()
+    collector = RowCollector(gradients, projector, feature)
+    batches = NumberedBatches(data)
+    writer = open_writer(
+        folder,
+        n_rows=batches.rows() if n_rows is None else n_rows,
+        dim=projector.dim,
+        dtype=dtype,
+        identities=_identities(gradients, projector, feature, identities),
+        keys=keys,
+        start=start,
+        total=total,
+        flush_seconds=flush_seconds,
+    )
+    with writer:
+        if len(writer.pending()):
+            runner = trainer or _default_trainer()
+            runner.predict(GradientModule(collector, writer), batches, return_predictions=False)
+    store = GradientStore.open(folder)
+    for position, reason in store.excluded()[:20]:
+        log.warning("%s: position %d has no gradient: %s", folder, position, reason)
+    log.info("%s: %s", folder, dict(store.info.rows))
+    return store
+
+
+class NumberedBatches:
+    """Batches with `positions` and `attention_mask`, from whatever the caller has."""
+
+    def __init__(self, data: Iterable[Batch] | torch.Tensor, batch_size: int = 8) -> None:
+        self._data = data
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        if isinstance(self._data, torch.Tensor):
+            return -(-len(self._data) // self._batch_size)
+        return len(self._data)  # type: ignore[arg-type]
+
+    def rows(self) -> int:
+        """Return how many rows all batches have together.
+
+        Raises:
+            DataError: the data cannot tell; the caller must say.
+        """
+        sized = self._data if isinstance(self._data, (torch.Tensor, list, tuple)) else None
+        if isinstance(sized, torch.Tensor):
+            return len(sized)
+        if sized is not None:
+            return sum(len(batch["input_ids"]) for batch in sized)
+        dataset = getattr(self._data, "dataset", None)
+        if dataset is None:
+            raise DataError("how many rows are there? Pass n_rows: the batches do not tell.")
+        return len(dataset)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        seen = 0
+        for batch in self._plain():
+            ids = batch["input_ids"]
+            numbers = torch.arange(seen, seen + len(ids))
+            seen += len(ids)
+            yield {"attention_mask": torch.ones_like(ids), "positions": numbers, **batch}
+
+    def _plain(self) -> Iterator[Batch]:
+        if not isinstance(self._data, torch.Tensor):
+            yield from self._data
+            return
+        for ids in self._data.split(self._batch_size):
+            yield {"input_ids": ids, "labels": ids}
+
+
+def parameter_fingerprint(parameters: Mapping[str, torch.Tensor]) -> str:
+    """Return 16 hexadecimal characters that change with any parameter's name or value."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in parameters.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _identities(
+    gradients: PerSampleGradients,
+    projector: Projector,
+    feature: Feature,
+    given: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    identities = dict(given or {})
+    if "model" not in identities:
+        config: Any = gradients.model.config
+        text = config.to_json_string()
+        identities["model"] = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    if "adapter" not in identities:
+        identities["adapter"] = parameter_fingerprint(gradients.parameters)
+    return {**identities, "projector": projector.identity(), "feature": feature.identity()}
+
+
+def _default_trainer() -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[TQDMProgressBar(refresh_rate=1)],
+    )

@@ -1,0 +1,217 @@
+"""A gradient store: one preallocated array addressed by row, and what is needed to trust it.
+
+A folder holds, for the pool positions `start .. start + n_rows - 1`,
+
+    rows.bin     n_rows x row_bytes, raw (`RowCodec`)
+    status.bin   one byte a row (`RowStatus`); 0 until the row's data are on disk
+    norms.bin    float32: length of the row before it was normalised
+    scales.bin   float32: what a decoded row is multiplied by to have length 1
+    keys.bin     the rows' content keys, 32 bytes each
+    info.json    shape, dtype, identities; and, once complete, the count of each status
+
+or only an `info.json` that lists the folders of its shards. Raw files because they were the fastest
+to write and to read, and because `kill -9` leaves every written row readable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from icons_repro.core.errors import DataError
+from icons_repro.core.types import KEY_DTYPE
+from icons_repro.gradients.rows import RowCodec
+
+FORMAT = 1
+
+
+class RowStatus(IntEnum):
+    """What became of a row; anything but `ok` stays out of every score and vote."""
+
+    pending = 0
+    ok = 1
+    no_answer_tokens = 2
+    non_finite = 3
+    zero = 4
+    out_of_memory = 5
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What `info.json` says."""
+
+    n_rows: int
+    dim: int
+    dtype: str
+    identities: Mapping[str, Any]
+    """What the rows depend on: `model`, `adapter`, `projector`, `feature`, ..., JSON-ready."""
+    start: int = 0
+    """Pool position of the first row."""
+    total: int = 0
+    """Rows of the whole that this is a shard of; equal to `n_rows` where it is no shard."""
+    shards: tuple[str, ...] = ()
+    """Folders of the shards, relative to this one, in order of position."""
+    format: int = FORMAT
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Count of each status; empty until the store is complete."""
+
+    def save(self, folder: Path) -> None:
+        """Write `info.json` in one step: readers see the old or the new one."""
+        part = folder / "info.json.part"
+        part.write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
+        os.replace(part, folder / "info.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> StoreInfo:
+        """Read `info.json`.
+
+        Raises:
+            DataError: there is none, or it is not a store's.
+        """
+        try:
+            raw = json.loads((folder / "info.json").read_text())
+            info = cls(**{**raw, "shards": tuple(raw["shards"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{folder}: not a gradient store ({error})") from error
+        if info.format != FORMAT:
+            raise DataError(f"{folder}: store format {info.format}, this program reads {FORMAT}")
+        return info
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of rows in one file."""
+
+    folder: Path
+    start: int
+    n_rows: int
+
+
+class GradientStore:
+    """A complete store, open for reading.
+
+    Rows are addressed from 0; `positions` gives their pool positions.
+    """
+
+    def __init__(self, folder: Path, info: StoreInfo, segments: Sequence[Segment]) -> None:
+        self.folder = folder
+        self.info = info
+        self.segments = tuple(segments)
+        self.codec = RowCodec(info.dtype, info.dim)
+        self.status = self._column("status.bin", np.dtype(np.uint8))
+        """uint8 `[N]`, see `RowStatus`."""
+        self.norms = self._column("norms.bin", np.dtype(np.float32))
+        """float32 `[N]`: lengths of the rows before normalising."""
+        self.scales = self._column("scales.bin", np.dtype(np.float32))
+        """float32 `[N]`: a decoded row times this has length 1."""
+        self.keys = self._column("keys.bin", KEY_DTYPE)
+        """Content keys `[N]`, dtype `S32`."""
+
+    @classmethod
+    def open(cls, folder: Path | str) -> GradientStore:
+        """Open a complete store or an assembled one.
+
+        Raises:
+            DataError: it is no store, rows are still pending, or a file has the wrong size.
+        """
+        folder = Path(folder)
+        info = StoreInfo.load(folder)
+        if not info.shards:
+            store = cls(folder, info, [Segment(folder, info.start, info.n_rows)])
+        else:
+            parts = [folder / shard for shard in info.shards]
+            found = [StoreInfo.load(part) for part in parts]
+            pairs = zip(parts, found, strict=True)
+            store = cls(folder, info, [Segment(p, i.start, i.n_rows) for p, i in pairs])
+        pending = np.flatnonzero(store.status == RowStatus.pending)
+        if len(pending):
+            raise DataError(
+                f"{folder}: {len(pending)} of {info.n_rows} rows are still missing, first position "
+                f"{int(store.positions[pending[0]])}. Run the extraction again: it resumes."
+            )
+        return store
+
+    def __len__(self) -> int:
+        return self.info.n_rows
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Pool positions of the rows, int64 `[N]`."""
+        return np.arange(self.info.start, self.info.start + self.info.n_rows)
+
+    @property
+    def ok(self) -> np.ndarray:
+        """Which rows hold a gradient, bool `[N]`."""
+        return self.status == RowStatus.ok
+
+    def excluded(self) -> list[tuple[int, str]]:
+        """Return (pool position, reason) of every row that holds none."""
+        rows = np.flatnonzero(~self.ok)
+        return [(int(self.positions[i]), RowStatus(self.status[i]).name) for i in rows]
+
+    def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return rows `start .. stop - 1`, normalised, float32 `[n, dim]` (zeros if excluded)."""
+        stop = len(self) if stop is None else stop
+        blocks = [self.codec.decode(raw) for raw in self._raw(start, stop)]
+        rows = torch.cat(blocks) if blocks else torch.empty(0, self.info.dim)
+        return rows * torch.from_numpy(self.scales[start:stop, None])
+
+    def _raw(self, start: int, stop: int) -> Iterator[torch.Tensor]:
+        size = self.codec.row_bytes
+        for segment in self.segments:
+            first = segment.start - self.info.start
+            low, high = max(start, first), min(stop, first + segment.n_rows)
+            if low < high:
+                path = segment.folder / "rows.bin"
+                data = np.fromfile(path, np.uint8, (high - low) * size, offset=(low - first) * size)
+                yield torch.from_numpy(data).view(-1, size)
+
+    def _column(self, name: str, dtype: np.dtype) -> np.ndarray:
+        parts = []
+        for segment in self.segments:
+            path = segment.folder / name
+            values = np.fromfile(path, dtype) if path.is_file() else np.empty(0, dtype)
+            if len(values) != segment.n_rows:
+                raise DataError(
+                    f"{path}: {len(values)} rows; info.json promises {segment.n_rows}. "
+                    "Delete the folder and extract again."
+                )
+            parts.append(values)
+        return np.concatenate(parts)
+
+
+def status_counts(status: np.ndarray) -> dict[str, int]:
+    """Return how many rows have each status, by name, those that occur."""
+    return {RowStatus(code).name: n for code, n in sorted(Counter(status.tolist()).items())}
+
+
+def require_same(
+    what: Sequence[str], a: GradientStore | StoreInfo, b: GradientStore | StoreInfo, names: str
+) -> None:
+    """Refuse two stores whose named identities differ.
+
+    Args:
+        what: the identities that must be equal, e.g. `("model", "adapter", "projector")`.
+        names: both stores in words, for the message.
+
+    Raises:
+        DataError: names the identity and both values.
+    """
+    one = a.info if isinstance(a, GradientStore) else a
+    two = b.info if isinstance(b, GradientStore) else b
+    for name in what:
+        left, right = one.identities.get(name), two.identities.get(name)
+        if left != right:
+            raise DataError(
+                f"{names}: different {name}: {json.dumps(left)} and {json.dumps(right)}. "
+                "Gradients taken with different ones are not comparable; extract one of them again."
+            )
