@@ -18,7 +18,7 @@ Fact = tuple[str, str]
 
 
 def caption(scene: Scene) -> str:
-    """Say everything that is in a scene."""
+    """Say everything that is in a scene, in a fixed order, so that one caption is right."""
     return _CAPTIONS[scene.kind](scene)
 
 
@@ -29,12 +29,14 @@ def facts(scene: Scene, rng: np.random.Generator) -> list[Fact]:
 
 
 def _caption_dots(scene: Scene) -> str:
-    parts = [f"{count} {color}" for color, count in scene.facts["counts"].items()]
+    counts: dict[str, int] = scene.facts["counts"]
+    parts = [f"{counts[color]} {color}" for color in RGB if color in counts]
     return f"dots {' and '.join(parts)}"
 
 
 def _caption_spatial(scene: Scene) -> str:
-    parts = ["{color} {shape} {row} {column}".format(**item) for item in scene.facts["items"]]
+    order = sorted(scene.facts["items"], key=lambda item: (item["row"] == "bottom", item["column"]))
+    parts = ["{color} {shape} {row} {column}".format(**item) for item in order]
     return f"shapes {' and '.join(parts)}"
 
 
