@@ -1,1 +1,1 @@
-"""What selectors read besides influence: forward statistics, embeddings, clusters."""
+"""Features of the pool: one pass of a model each, and clustering over them."""

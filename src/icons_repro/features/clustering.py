@@ -17,10 +17,13 @@ from typing import TypeVar
 
 import faiss
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 BLOCK_FLOATS = 2**22
 """Numbers in one block: 16 MB of float32."""
+
+_CONTROLLER = ThreadpoolController()
+"""Knows the BLAS and OpenMP libraries of faiss and numpy; finding them takes milliseconds."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,8 +84,8 @@ class Clustering:
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Rows divided by their L2 norm; zero rows stay zero. `[m, d]`."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return rows / np.where(norms > 0, norms, 1).astype(rows.dtype)[:, None]
 
 
 def finite_rows(array: np.ndarray) -> np.ndarray:
@@ -104,7 +107,7 @@ def ordered_map(
     count = threads or os.cpu_count() or 1
     pending: deque[Future[R]] = deque()
     with (
-        threadpool_limits(limits=1),
+        _CONTROLLER.limit(limits=1),
         ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool,
     ):
         for item in items:
@@ -198,7 +201,7 @@ def neighbour_index(rows: Rows, kind: str, cosine: bool, probes: int = 1) -> fai
     """
     metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
     index = faiss.index_factory(rows.dim, kind, metric)
-    with threadpool_limits(limits=1):
+    with _CONTROLLER.limit(limits=1):
         if not index.is_trained:
             index.train(rows.gather(slice(None)))
         for _, block in rows.blocks():
@@ -228,7 +231,7 @@ def nearest_neighbours(
         own = which == np.arange(start, start + len(which))[:, None]
         own[~own.any(axis=1), -1] = True  # more duplicates than places: drop the last
         width = which.shape[1] - 1
-        places[start : start + len(which), :width] = which[~own].reshape(-1, width)
-        values[start : start + len(which), :width] = found[~own].reshape(-1, width)
+        places[start : start + len(which), :width] = which[~own].reshape(len(which), width)
+        values[start : start + len(which), :width] = found[~own].reshape(len(which), width)
     values[places < 0] = np.nan
     return places, values

@@ -130,7 +130,8 @@ def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
     if how == "minmax":
         shift, scale = usable.min(axis=0), np.ptp(usable, axis=0)
     elif how == "zscore":
-        shift, scale = usable.mean(axis=0), usable.std(axis=0)
+        ordered = np.sort(usable, axis=0)  # so that rounding does not depend on the rows' order
+        shift, scale = ordered.mean(axis=0), ordered.std(axis=0)
     else:
         raise ConfigError(f"calibration={how!r}: choose none, minmax, zscore or rank")
     constant = np.ptp(usable, axis=0) == 0

@@ -26,8 +26,10 @@ class Selector(Protocol):
     """One way of choosing training rows."""
 
     name: ClassVar[str]
-    fixed_size: bool
-    """True where the method decides how many rows it takes (`full`); k is then only recorded."""
+
+    @property
+    def fixed_size(self) -> bool:
+        """True where the method decides how many rows it takes (`full`); k is only recorded."""
 
     @property
     def requires(self) -> frozenset[str]:
@@ -53,8 +55,16 @@ class RankingSelector(ABC):
     """A method that scores every row and takes the k best. Subclasses give `scores`."""
 
     name: ClassVar[str]
-    requires: frozenset[str] = frozenset()
-    fixed_size: bool = False
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Nothing, unless the subclass says otherwise (a class attribute will do)."""
+        return frozenset()
+
+    @property
+    def fixed_size(self) -> bool:
+        """False: the budget decides."""
+        return False
 
     @abstractmethod
     def scores(self, pool: Pool, rng: np.random.Generator) -> Ranking:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.types import InfluenceMatrix, Pool, Selection, TieStatistics
+from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.selection.base import (
     Ranking,
@@ -197,6 +197,3 @@ def _with_coverage(
     notes["excluded_rows"] = int(excluded.sum())
     notes["excluded_rows_taken"] = int((excluded & taken).sum())
     return Selection(chosen.positions, chosen.scores, chosen.columns, chosen.ties, notes)
-
-
-__all__ = ["Icons", "TieStatistics", "merged_counts", "task_influence"]
