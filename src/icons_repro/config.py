@@ -7,15 +7,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import (
+    BenchmarkGroup,
     GradientSettings,
     LoggerSettings,
     LoraSettings,
@@ -67,13 +69,15 @@ class RunConfig:
     model: ModelSettings
     data: PoolSettings
     targets: TargetSettings
-    benchmarks: list[dict[str, Any]]
+    benchmarks: BenchmarkGroup
     lora: LoraSettings
     warmup: WarmupSettings
     finetune: TrainSettings
     gradients: GradientSettings
     projector: dict[str, Any]
     selector: dict[str, Any]
+    references: dict[str, dict[str, Any]]
+    """Selectors of the reference runs: `random` and `full`."""
     trainer: TrainerSettings
     logger: LoggerSettings
 
@@ -144,7 +148,26 @@ def config_hash(*, _root_: DictConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def defaults_of(settings: type) -> dict[str, Any]:
+    """Return the defaults of a settings dataclass, nested ones included, as a plain dict."""
+    hints = get_type_hints(settings)
+    tree: dict[str, Any] = {}
+    for field in fields(settings):
+        if is_dataclass(hints[field.name]):
+            tree[field.name] = defaults_of(hints[field.name])  # type: ignore[arg-type]
+        elif field.default is not MISSING:
+            tree[field.name] = field.default
+        elif field.default_factory is not MISSING:
+            tree[field.name] = field.default_factory()
+    return tree
+
+
 @cache
-def register_resolvers() -> None:
-    """Make `${config_hash:}` known to OmegaConf, once."""
+def register() -> None:
+    """Tell Hydra `${config_hash:}` and the settings' defaults, once.
+
+    The defaults are the config named `settings`, first in `conf/config.yaml`'s list, so that any
+    key can be set on the command line and no YAML file repeats a default.
+    """
     OmegaConf.register_new_resolver("config_hash", config_hash)
+    ConfigStore.instance().store(name="settings", node=defaults_of(RunConfig))

@@ -112,4 +112,7 @@ class Graph:
 
     def scores(self, adapter: Step) -> Step:
         """The benchmark scores of an adapter."""
-        return evaluation.evaluate(self.config.benchmarks, self.base, adapter, self.world)
+        c = self.config
+        return evaluation.evaluate(
+            c.benchmarks, self.encoding, c.trainer, self.base, adapter, self.world, self.index
+        )

@@ -62,6 +62,8 @@ class Step:
     """Raise it when the code changes what the same config means."""
     resumable: bool = False
     """The build goes on from what a killed process left in its `.part` directory."""
+    label: str = ""
+    """What a person calls it ("icons 0.2, seed 0"); not part of the fingerprint."""
 
     @cached_property
     def fingerprint(self) -> str:

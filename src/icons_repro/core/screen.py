@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from functools import cache
 
 HARMLESS = (
     # message, and why the reader can do nothing about it
@@ -15,12 +14,23 @@ HARMLESS = (
     (r"Checkpoint directory .* exists and is not empty", "we resume in that directory"),
     (r".*LoRA weights .* embedding layers.*", "the adapter has no embedding layers"),
 )
-CHATTY = ("lightning.pytorch", "lightning.fabric", "transformers", "httpx", "datasets", "filelock")
+CHATTY = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "transformers",
+    "httpx",
+    "datasets",
+    "filelock",
+)
 
 
-@cache
 def quiet_third_parties() -> None:
-    """Silence the messages listed here, once; anything else still shows."""
+    """Silence the messages listed here; anything else still shows.
+
+    Call it again after a heavy import: Lightning sets its loggers' levels when it is imported.
+    """
     for message, _ in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     for name in CHATTY:

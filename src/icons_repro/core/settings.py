@@ -147,9 +147,26 @@ class GradientSettings:
 class LoggerSettings:
     """Where numbers go besides the run's own files."""
 
-    wandb: bool = True
-    """Offline unless an API key is found."""
+    kind: Literal["wandb", "none"] = "wandb"
+    mode: Literal["auto", "offline", "online"] = "auto"
+    """`auto` is online where an API key is found, offline elsewhere."""
     project: str = "icons-repro"
+    entity: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkGroup:
+    """The benchmarks of a setup; each entry of `tasks` is a `BenchmarkSettings`."""
+
+    scale: Literal["tiny", "paper"] = "tiny"
+    local: bool = False
+    """Take every parquet file of the tiny world, or of `folder`."""
+    folder: str | None = None
+    """Folder of parquet files with the columns of evaluation/tasks.py."""
+    only: list[str] | None = None
+    """Names to run; None runs all."""
+    tasks: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    batch_size: int = 64
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ class ConversationDataset(Dataset[Sample]):
         return Sample(record.position, self.encoder.encode(record), images)
 
 
+def mean_colour(processor: LlavaProcessor) -> tuple[int, int, int]:
+    """Return the colour that images are padded with: the processor's mean, times 255."""
+    red, green, blue = (int(channel * 255) for channel in processor.image_processor.image_mean)
+    return red, green, blue
+
+
 class Collator:
     """Pad samples on the right and run the image processor once for the whole batch."""
 
@@ -60,8 +66,7 @@ class Collator:
         self.pad_id = processor.tokenizer.pad_token_id
         self.image_processor = processor.image_processor
         self.aspect_ratio = aspect_ratio
-        mean = self.image_processor.image_mean
-        self.background = (int(mean[0] * 255), int(mean[1] * 255), int(mean[2] * 255))
+        self.background = mean_colour(processor)
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return one `Batch`."""

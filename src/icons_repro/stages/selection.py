@@ -63,7 +63,8 @@ def select(
         return {"rows": len(table), "usable": len(seen), "selected": len(selection.positions)}
 
     identity = {"selector": dict(config), "budget": str(budget), "seed": seed}
-    return Step("select", build, identity, {"pool": pool, **features})
+    label = f"{selector.name} {budget:g}, seed {seed}"
+    return Step("select", build, identity, {"pool": pool, **features}, label=label)
 
 
 def by_source(sources: np.ndarray, positions: np.ndarray) -> dict[str, dict[str, int]]:

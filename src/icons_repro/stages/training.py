@@ -62,7 +62,7 @@ def finetune(
 
     config = training_config(settings, lora, data, trainer, seed)
     inputs = {"base": base, "pool": pool, "selection": selection}
-    return Step("finetune", build, config, inputs, resumable=True)
+    return Step("finetune", build, config, inputs, resumable=True, label=selection.label)
 
 
 def training_config(

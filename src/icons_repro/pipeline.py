@@ -1,0 +1,143 @@
+"""Order the stages of one run, skip the finished ones, and tell what came out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from icons_repro.config import RunConfig, explain_override, register, typed
+from icons_repro.core.artifacts import ArtifactCache, Step
+from icons_repro.core.errors import UserError
+from icons_repro.core.screen import quiet_third_parties
+from icons_repro.graph import Graph
+
+log = logging.getLogger(__name__)
+register()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model in the end table: its rows, its training, its scores."""
+
+    name: str
+    """"run", "random" or "full"."""
+    selection: Step
+    adapter: Step
+    scores: Step
+
+
+def run(config: DictConfig) -> None:
+    """Run, or with `plan=true` only plan, the experiment that `config` describes."""
+    quiet_third_parties()
+    settings = typed(config)
+    experiment = Experiment(settings)
+    if settings.plan:
+        from icons_repro.report.plan import print_plan
+
+        print_plan(experiment.goals(), experiment.cache)
+        return
+    experiment.run(OmegaConf.to_yaml(config, resolve=True))
+
+
+class Experiment:
+    """One run: which steps it wants, their artifacts, and the report on them."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.graph = Graph(config)
+        self.cache = ArtifactCache(Path(config.paths.cache))
+        self.line = self._line("run", config.selector, config.budget)
+
+    def _line(self, name: str, selector: Mapping[str, Any], budget: float) -> Line:
+        seed = self.config.seed
+        selection = self.graph.selection(selector, budget, seed)
+        adapter = self.graph.adapter(selection, seed)
+        return Line(name, selection, adapter, self.graph.scores(adapter))
+
+    def references(self) -> list[Line]:
+        """Return the full-data and random runs to compare with, at the same seed and recipe.
+
+        With `reference=reuse`, those that are finished already; with `none`, none.
+        """
+        c = self.config
+        if c.reference == "none" or "evaluate" not in c.stages:
+            return []
+        lines = [
+            self._line("full", c.references["full"], 1.0),
+            self._line("random", c.references["random"], c.budget),
+        ]
+        if c.budget == 1.0:
+            lines = lines[:1]
+        lines = [line for line in lines if line.scores.fingerprint != self.line.scores.fingerprint]
+        if c.reference == "reuse":
+            lines = [line for line in lines if self.cache.is_ready(line.scores)]
+        return lines
+
+    def goals(self) -> list[Step]:
+        """Return the steps that the chosen stages ask for, in order of work.
+
+        A stage that the method does not need (gradients for `random`) runs only where nothing
+        later is asked for.
+        """
+        g, stages = self.graph, self.config.stages
+        ends = {"select", "finetune", "evaluate", "report"} & set(stages)
+        steps: list[Step] = []
+        if "prepare" in stages:
+            steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
+        if not ends:
+            steps += [g.warmup] if "warmup" in stages else []
+            steps += [g.train_gradients] if "extract" in stages else []
+            steps += [g.target_gradients] if "extract" in stages and not self._sharded() else []
+            steps += [g.influence] if "score" in stages else []
+        steps += [self.line.selection] if "select" in stages else []
+        steps += [self.line.adapter] if "finetune" in stages else []
+        if "evaluate" in stages:
+            steps.append(self.line.scores)
+            steps += [line.scores for line in self.references()]
+        return steps
+
+    def _sharded(self) -> bool:
+        return self.config.gradients.shard is not None
+
+    def run(self, config_text: str) -> None:
+        """Compute what is missing, then write `results.json`, the page, and the end table."""
+        from icons_repro.report.run import Reporter
+
+        folder = Path(self.config.paths.run)
+        folder.mkdir(parents=True, exist_ok=True)
+        with Reporter(self.config, folder, config_text) as reporter:
+            for step in self.goals():
+                self.cache.get(step, reporter.on_metrics)
+            if "select" in self.config.stages:
+                reporter.finish(self.line, self.references(), self.cache)
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"\nError: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
+
+
+def _default_config() -> DictConfig:
+    """Return the config without any override, to look for the key that was meant."""
+    from hydra import initialize_config_dir
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(
+        str(Path(sys.argv[0]).resolve().parent / "conf"), version_base="1.3"
+    ):
+        return compose("config")
