@@ -1,0 +1,1 @@
+"""Benchmarks: lmms-eval's tasks and metrics, our model plugin, intervals, relative performance."""

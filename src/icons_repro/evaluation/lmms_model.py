@@ -1,0 +1,100 @@
+"""Our model plugin for lmms-eval: any transformers LLaVA, with or without an adapter folder.
+
+Importing this module imports lmms-eval (seconds), so only the evaluate stage does it. lmms-eval
+0.7.3 takes an instance (`simple_evaluate(model=...)`), and finds the class by name through the
+manifest in `plugin.py`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from tqdm import tqdm
+
+from icons_repro.core.errors import UserError
+from icons_repro.evaluation.generation import BatchedGenerator, Decoding, ImageTransform, Prompt
+
+
+class LlavaLmms(lmms):
+    """Batched, left-padded, greedy answers; the same as one request at a time."""
+
+    is_simple = False
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        adapter_dir: str | Path | None = None,
+        batch_size: int = 128,
+        device: str = "cpu",
+        dtype: str = "float32",
+        image_transform: ImageTransform | None = None,
+        **_unused: Any,
+    ) -> None:
+        """Load the model; `batch_size` is in questions. lmms-eval passes more keys by name."""
+        super().__init__()
+        self.batch_size = int(batch_size)
+        self.device = torch.device(device)
+        self.progress: Callable[[int], Any] | None = None
+        self._generator = BatchedGenerator.load(
+            Path(model_dir),
+            Path(adapter_dir) if adapter_dir else None,
+            dtype=getattr(torch, dtype),
+            device=device,
+            image_transform=image_transform,
+        )
+
+    def clean(self) -> None:
+        """Keep the model: lmms-eval calls this after each task, and one model answers them all."""
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """Answer requests of any tasks, longest first; return the answers in the given order."""
+        answers: list[GenerationResult | None] = [None] * len(requests)
+        with tqdm(
+            total=len(requests), desc="answering", unit="question", disable=bool(self.progress)
+        ) as bar:
+            for decoding, order in self._groups(requests):
+                for start in range(0, len(order), self.batch_size):
+                    rows = order[start : start + self.batch_size]
+                    for row, text in zip(rows, self._answer(requests, rows, decoding), strict=True):
+                        answers[row] = GenerationResult(text, TokenCounts())
+                    (self.progress or bar.update)(len(rows))
+        return [answer for answer in answers if answer is not None]
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        """Refuse: every benchmark of the paper is answered by generation."""
+        raise UserError(self._refusal("log-likelihoods", requests))
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        """Refuse: every benchmark of the paper asks one question at a time."""
+        raise UserError(self._refusal("several rounds", requests))
+
+    @staticmethod
+    def _refusal(what: str, requests: Sequence[Instance]) -> str:
+        return (
+            f"task {requests[0].task_name!r} asks for {what}; this model answers by greedy "
+            "generation in one round. Choose the benchmark's generate_until variant."
+        )
+
+    def _groups(self, requests: Sequence[Instance]) -> list[tuple[Decoding, list[int]]]:
+        """Group request numbers by decoding, each group longest question first."""
+        groups: dict[Decoding, list[int]] = defaultdict(list)
+        for number, request in enumerate(requests):
+            groups[Decoding.of(request.args[2])].append(number)
+        for order in groups.values():
+            order.sort(key=lambda number: -len(requests[number].args[0]))
+        return list(groups.items())
+
+    def _answer(
+        self, requests: Sequence[Instance], rows: Sequence[int], decoding: Decoding
+    ) -> list[str]:
+        return self._generator.answer([self._prompt(requests[row]) for row in rows], decoding)
+
+    def _prompt(self, request: Instance) -> Prompt:
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        return self._generator.prompt(doc_to_messages(self.task_dict[task][split][doc_id]))

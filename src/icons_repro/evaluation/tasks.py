@@ -1,0 +1,111 @@
+"""Write ordinary lmms-eval YAML tasks: local parquet benchmarks, and overrides of upstream tasks.
+
+A YAML names functions by import path (`!function package.module.function`, lmms-eval 0.7.3), so
+nothing has to be copied beside it, and stock lmms-eval runs the folder too:
+`lmms-eval --include_path FOLDER --tasks tiny_vqa ...`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from icons_repro.core.errors import DataError
+from icons_repro.evaluation.settings import BenchmarkSettings
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("question_id", "image", "question", "answer")
+FUNCTION = "!function "
+OVERRIDE_SUFFIX = "_icons"
+CACHE = "cache"
+"""Folder beside the tasks where `datasets` keeps its copies."""
+
+
+def write_local_tasks(
+    parquet_dir: Path, include_path: Path, names: Iterable[str] | None = None
+) -> list[BenchmarkSettings]:
+    """Write one task for each `<name>.parquet` (or those of `names`) and return their settings.
+
+    Rows need `question_id`, `image` (`{bytes, path}` or null), `question`, `answer`. A benchmark
+    whose answers are all yes or no is scored by POPE's code, any other by exact match.
+    Raises `DataError` for a missing file, a missing column or an empty file.
+    """
+    wanted = list(names) if names is not None else _parquet_names(parquet_dir)
+    include_path.mkdir(parents=True, exist_ok=True)
+    benchmarks = []
+    for name in wanted:
+        parquet = parquet_dir / f"{name}.parquet"
+        yes_no = _all_yes_no(parquet)
+        template = "yes_no" if yes_no else "short_answer"
+        cache = include_path / CACHE
+        text = _template(template) + (
+            f"task: {name}\n"
+            "dataset_kwargs:\n"
+            f"  data_files: {{test: {json.dumps(str(parquet.resolve()))}}}\n"
+            f"  cache_dir: {json.dumps(str(cache.resolve()))}\n"
+        )
+        (include_path / f"{name}.yaml").write_text(text)
+        metric = "pope_accuracy" if yes_no else "exact_match"
+        benchmarks.append(BenchmarkSettings(name=name, metric=metric))
+    return benchmarks
+
+
+def write_override(
+    benchmark: BenchmarkSettings, base: Path, include_path: Path
+) -> BenchmarkSettings:
+    """Write a task that includes the upstream YAML `base` and changes `benchmark.options` in it.
+
+    It gets a name of its own (`<task>_icons`), so that nobody takes its score for the plain one.
+    """
+    name = benchmark.task + OVERRIDE_SUFFIX
+    include_path.mkdir(parents=True, exist_ok=True)
+    lines = [f"include: {json.dumps(str(base))}", f"task: {name}"]
+    lines += [f"{key}: {_flow(value)}" for key, value in benchmark.options.items()]
+    (include_path / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+    return replace(benchmark, task=name)
+
+
+def _parquet_names(parquet_dir: Path) -> list[str]:
+    names = sorted(path.stem for path in parquet_dir.glob("*.parquet"))
+    if not names:
+        raise DataError(f"{parquet_dir} holds no benchmark (*.parquet): run the prepare stage.")
+    return names
+
+
+def _all_yes_no(parquet: Path) -> bool:
+    """Check the file's columns and tell whether every answer is yes or no."""
+    import pyarrow.parquet as pq
+
+    if not parquet.is_file():
+        raise DataError(
+            f"benchmark file {parquet} does not exist: name one that does in benchmarks.tasks, "
+            "or run the prepare stage."
+        )
+    missing = [c for c in COLUMNS if c not in pq.read_schema(parquet).names]
+    if missing:
+        raise DataError(f"{parquet} lacks the column(s) {missing}; it needs {list(COLUMNS)}.")
+    answers = set(pq.read_table(parquet, columns=["answer"])["answer"].to_pylist())
+    if not answers:
+        raise DataError(f"{parquet} has no rows: nothing can be scored on it.")
+    return answers <= {"yes", "no"}
+
+
+def _template(name: str) -> str:
+    return (resources.files(__package__) / "tiny_tasks" / f"{name}.yaml").read_text()
+
+
+def _flow(value: Any) -> str:
+    """Return `value` in YAML's flow style; a string "!function a.b" becomes that tag."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_flow(v) for v in value) + "]"
+    if isinstance(value, str) and value.startswith(FUNCTION):
+        return value
+    return json.dumps(value)

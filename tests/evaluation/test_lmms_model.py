@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icons_repro.core.errors import UserError
+from icons_repro.evaluation.tasks import write_local_tasks
+
+
+def answers(
+    tiny_base: Path, adapter: Path, include: Path, names: list[str], batch_size: int
+) -> dict[str, list[Any]]:
+    """Predictions by task, through lmms-eval's own evaluator, all tasks in one call."""
+    import lmms_eval.evaluator
+    from lmms_eval.tasks import TaskManager
+
+    from icons_repro.evaluation.isolation import contained
+    from icons_repro.evaluation.lmms_model import LlavaLmms
+
+    with contained(include / "log"):
+        report = lmms_eval.evaluator.simple_evaluate(
+            model=LlavaLmms(tiny_base, adapter, batch_size=batch_size),
+            tasks=names,
+            task_manager=TaskManager("ERROR", include_path=[str(include)], include_defaults=False),
+            bootstrap_iters=0,
+            process_docs_parallel=1,
+        )
+    return {n: [s["filtered_resps"][0] for s in report["samples"][n]] for n in names}
+
+
+@pytest.fixture
+def include(tmp_path: Path, write_benchmark: Callable[..., Path]) -> Path:
+    write_benchmark(tmp_path / "parquet", "first", rows=23)
+    write_benchmark(tmp_path / "parquet", "second", rows=17, answers=("yes", "no"))
+    write_local_tasks(tmp_path / "parquet", tmp_path / "include")
+    return tmp_path / "include"
+
+
+def test_batch_size_does_not_change_answers_or_their_order(
+    tiny_base: Path, adapter: Path, include: Path
+) -> None:
+    names = ["first", "second"]
+    one = answers(tiny_base, adapter, include, names, batch_size=1)
+    assert answers(tiny_base, adapter, include, names, batch_size=16) == one
+    assert len({text for texts in one.values() for text in texts}) > 3
+
+
+def test_lmms_eval_finds_the_model_by_its_manifest(tiny_base: Path) -> None:
+    from lmms_eval.models.registry_v2 import ModelRegistryV2
+
+    from icons_repro.evaluation.lmms_model import LlavaLmms
+    from icons_repro.evaluation.plugin import MODEL_ID, manifest
+
+    registry = ModelRegistryV2()
+    registry.register_manifest(manifest())
+    found = registry.get_model_class(MODEL_ID)
+    assert found is LlavaLmms
+    model = found.create_from_arg_string(
+        f"model_dir={tiny_base}", {"batch_size": 3, "device": "cpu"}
+    )
+    assert model.batch_size == 3
+
+
+def test_model_survives_lmms_evals_clean(tiny_base: Path) -> None:
+    from icons_repro.evaluation.lmms_model import LlavaLmms
+
+    model = LlavaLmms(tiny_base)
+    model.clean()
+    assert model._generator.model is not None
+
+
+def test_log_likelihood_tasks_are_refused_in_words(tiny_base: Path) -> None:
+    from lmms_eval.api.instance import Instance
+
+    from icons_repro.evaluation.lmms_model import LlavaLmms
+
+    request = Instance(
+        request_type="loglikelihood", arguments=("", ""), idx=0,
+        metadata={"task": "some_task", "doc_id": 0, "repeats": 1},
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"some_task.*generate_until"):
+        LlavaLmms(tiny_base).loglikelihood([request])
