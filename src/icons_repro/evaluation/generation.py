@@ -83,7 +83,8 @@ def _one_merged_weight(peft_model: PeftModel, adapter_dir: Path) -> tuple[str, t
     layers: list[tuple[str, Any]] = list(peft_model.get_base_model().named_modules())
     for name, layer in layers:
         if isinstance(layer, LoraLinear):
-            return f"{name}.weight", layer.base_layer.weight + layer.get_delta_weight("default")
+            weight: torch.Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
+            return f"{name}.weight", weight + layer.get_delta_weight("default")
     raise DataError(f"{adapter_dir} adapts no layer of the model.")
 
 
