@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,10 @@ from icons_repro.core.artifacts import ArtifactCache, Step
 from icons_repro.core.errors import UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.graph import Graph
+from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 
 log = logging.getLogger(__name__)
 register()
-
-
-@dataclass(frozen=True)
-class Line:
-    """One model in the end table: its rows, its training, its scores."""
-
-    name: str
-    """"run", "random" or "full"."""
-    selection: Step
-    adapter: Step
-    scores: Step
 
 
 def run(config: DictConfig) -> None:
@@ -56,7 +45,7 @@ class Experiment:
         self.config = config
         self.graph = Graph(config)
         self.cache = ArtifactCache(Path(config.paths.cache))
-        self.line = self._line("run", config.selector, config.budget)
+        self.line = self._line(THIS_RUN, config.selector, config.budget)
 
     def _line(self, name: str, selector: Mapping[str, Any], budget: float) -> Line:
         seed = self.config.seed
@@ -73,8 +62,8 @@ class Experiment:
         if c.reference == "none" or "evaluate" not in c.stages:
             return []
         lines = [
-            self._line("full", c.references["full"], 1.0),
-            self._line("random", c.references["random"], c.budget),
+            self._line(FULL, c.references["full"], 1.0),
+            self._line(RANDOM, c.references["random"], c.budget),
         ]
         if c.budget == 1.0:
             lines = lines[:1]
@@ -113,13 +102,13 @@ class Experiment:
         """Compute what is missing, then write `results.json`, the page, and the end table."""
         from icons_repro.report.run import Reporter
 
-        folder = Path(self.config.paths.run)
-        folder.mkdir(parents=True, exist_ok=True)
-        with Reporter(self.config, folder, config_text) as reporter:
-            for step in self.goals():
+        with Reporter(self.config, config_text, self.cache) as reporter:
+            steps = self.goals()
+            reporter.follow([self.line, *self.references()], self.graph.warmup)
+            for step in steps:
                 self.cache.get(step, reporter.on_metrics)
             if "select" in self.config.stages:
-                reporter.finish(self.line, self.references(), self.cache)
+                reporter.finish(self.graph.world)
 
 
 def command_line(main: Callable[[], None]) -> None:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from icons_repro.core.provenance import provenance
 log = logging.getLogger(__name__)
 
 OnMetrics = Callable[[dict[str, float]], None]
+OnStepMetrics = Callable[["Step", dict[str, float]], None]
 FINGERPRINT_LENGTH = 16
 
 
@@ -115,8 +116,11 @@ class ArtifactCache:
         manifest: dict[str, Any] = json.loads((self.path(step) / "manifest.json").read_text())
         return manifest
 
-    def get(self, step: Step, on_metrics: OnMetrics | None = None) -> Artifact:
-        """Return the step's artifact, computing it and its inputs where they are missing."""
+    def get(self, step: Step, on_metrics: OnStepMetrics | None = None) -> Artifact:
+        """Return the step's artifact, computing it and its inputs where they are missing.
+
+        `on_metrics` is called with the step and each line of metrics it makes.
+        """
         if step.fingerprint in self.used:
             return self.used[step.fingerprint]
         cached = self.is_ready(step)
@@ -137,7 +141,8 @@ class ArtifactCache:
         part.mkdir(parents=True, exist_ok=True)
         log.info("%s: computing %s", step.stage, step.fingerprint)
         started = time.perf_counter()
-        counts = step.build(Workspace(part, inputs, on_metrics))
+        tell = partial(on_metrics, step) if on_metrics else None
+        counts = step.build(Workspace(part, inputs, tell))
         manifest = {
             **step.identity,
             "fingerprint": step.fingerprint,

@@ -1,0 +1,22 @@
+"""The models of one end table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icons_repro.core.artifacts import Step
+
+THIS_RUN = "this run"
+RANDOM = "random"
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One trained model: its rows, its training, its scores."""
+
+    name: str
+    """`THIS_RUN`, `RANDOM` or `FULL`."""
+    selection: Step
+    adapter: Step
+    scores: Step

@@ -1,0 +1,212 @@
+"""Everything one run tells: tracking while it goes, results and the summary at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from icons_repro.core.artifacts import ArtifactCache, Step
+from icons_repro.evaluation.relative import (
+    Evaluated,
+    Relative,
+    above_blind,
+    blind_scores,
+    relative_performance,
+)
+from icons_repro.evaluation.runner import read_results
+from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
+from icons_repro.report.results import RunResults, write_results
+from icons_repro.report.summary import print_summary
+from icons_repro.tracking import Tracker
+
+if TYPE_CHECKING:
+    from icons_repro.config import RunConfig
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class Reporter:
+    """Follows one run from its first step to its last line on the screen."""
+
+    def __init__(self, config: RunConfig, config_text: str, cache: ArtifactCache) -> None:
+        """Make the run's directory, with its whole config in `config.yaml`."""
+        self.config = config
+        self.cache = cache
+        self.folder = Path(config.paths.run)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(config_text)
+        names = config.names
+        self.tracker = Tracker(
+            self.folder,
+            name=f"{names.selector}-b{config.budget:g}-s{config.seed}",
+            group=f"{names.setup}/{names.experiment}",
+            config=json.loads(json.dumps(config, default=vars)),
+            settings=config.logger,
+        )
+        self.lines: list[Line] = []
+        self.curves: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.tracker.finish(failed=kind is not None)
+
+    def follow(self, lines: Sequence[Line], warmup: Step) -> None:
+        """Say which models this run is about; the first is its own."""
+        self.lines = list(lines)
+        self.curves = {warmup.fingerprint: "warmup"}
+        for line in reversed(lines):
+            suffix = "" if line.name == THIS_RUN else f"_{line.name}"
+            self.curves[line.adapter.fingerprint] = f"finetune{suffix}"
+
+    def on_metrics(self, step: Step, metrics: Mapping[str, float]) -> None:
+        """Track one line of a stage's training metrics as it is made."""
+        if step.fingerprint in self.curves:
+            self.tracker.step(self.curves[step.fingerprint], metrics)
+
+    def finish(self, world: Step | None) -> None:
+        """Write and print what came out of the run's finished steps."""
+        for fingerprint, stage in self.curves.items():
+            for path in self.cache.root.glob(f"*/{fingerprint}/metrics.jsonl"):
+                self.tracker.replay(stage, path)
+        scored = {line.name: self._results(line) for line in self.lines}
+        blind = self._blind(world)
+        relatives = self._relatives(scored, blind)
+        results = self._run_results(scored, relatives)
+        self._track(results, relatives)
+        write_results(self.folder, results)
+        files = self._files(self._page(results, scored, blind))
+        order = [name for name in (FULL, RANDOM, THIS_RUN) if scored.get(name)]
+        print_summary(
+            results, {n: scored[n] for n in order}, blind, relatives, files, self._next(results)
+        )
+
+    def _results(self, line: Line) -> Results:
+        if not self.cache.is_ready(line.scores):
+            return {}
+        return read_results(self.cache.path(line.scores))
+
+    def _blind(self, world: Step | None) -> dict[str, float]:
+        if world is None or not self.cache.is_ready(world):
+            return {}
+        return blind_scores(self.cache.path(world) / "world.json")
+
+    def _relatives(
+        self, scored: Mapping[str, Results], blind: Mapping[str, float]
+    ) -> dict[str, Relative | None]:
+        """Compare this run, and random, with full data."""
+        names = self.config.names
+        found = {
+            line.name: Evaluated(
+                line.name,
+                names.setup,
+                self.config.scale,
+                scored[line.name],
+                self.cache.path(line.scores),
+            )
+            for line in self.lines
+            if scored[line.name]
+        }
+        full = found.get(FULL)
+        if full is None:
+            return {}
+        relatives: dict[str, Relative | None] = {}
+        for name in (THIS_RUN, RANDOM):
+            if name in found:
+                relatives[f"{name}, relative to full data"] = relative_performance(
+                    found[name], full
+                )
+                if blind:
+                    relatives[f"{name}, above the blind baseline"] = above_blind(
+                        found[name], full, blind
+                    )
+        return relatives
+
+    def _run_results(
+        self, scored: Mapping[str, Results], relatives: Mapping[str, Relative | None]
+    ) -> RunResults:
+        c, line = self.config, self.lines[0]
+        counts = self.cache.manifest(line.selection)["counts"]
+        influence = line.selection.inputs.get("influence")
+        relative = relatives.get(f"{THIS_RUN}, relative to full data")
+        trained = self.cache.is_ready(line.adapter)
+        return RunResults(
+            experiment=c.names.experiment,
+            setup=c.names.setup,
+            scale=c.scale,
+            selector=c.names.selector,
+            budget=c.budget,
+            seed=c.seed,
+            n_pool=counts["usable"],
+            n_selected=counts["selected"],
+            selection=str(self.cache.path(line.selection)),
+            adapter=str(self.cache.path(line.adapter)) if trained else None,
+            influence=str(self.cache.path(influence) / "influence.parquet") if influence else None,
+            benchmarks=scored[THIS_RUN],
+            relative=relative.to_json() if relative else None,
+            wandb=self.tracker.describe(),
+            stages=self._stages(),
+        )
+
+    def _stages(self) -> dict[str, dict[str, Any]]:
+        """Say of each step this run used: fingerprint, cached, seconds."""
+        stages: dict[str, dict[str, Any]] = {}
+        others = {
+            step.fingerprint: f"{step.stage}_{line.name}"
+            for line in self.lines[1:]
+            for step in (line.selection, line.adapter, line.scores)
+        }
+        for fingerprint, artifact in self.cache.used.items():
+            name = others.get(fingerprint, artifact.step.stage)
+            stages[name] = {
+                "fingerprint": fingerprint,
+                "cached": artifact.cached,
+                "seconds": artifact.seconds,
+            }
+        return stages
+
+    def _track(self, results: RunResults, relatives: Mapping[str, Relative | None]) -> None:
+        sources = json.loads((Path(results.selection) / "sources.json").read_text())
+        self.tracker.summary(
+            {
+                "n_pool": results.n_pool,
+                "n_selected": results.n_selected,
+                "sources": sources,
+                "benchmarks": {n: r["score"] for n, r in results.benchmarks.items()},
+                "relative": {n: r.value for n, r in relatives.items() if r is not None},
+            }
+        )
+
+    def _page(
+        self, results: RunResults, scored: Mapping[str, Results], blind: Mapping[str, float]
+    ) -> dict[str, Path]:
+        return {}
+
+    def _files(self, page: Mapping[str, Path]) -> dict[str, Path]:
+        line = self.lines[0]
+        files = {"results": self.folder / "results.json", **page}
+        files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
+        if self.cache.is_ready(line.adapter):
+            files["adapter"] = self.cache.path(line.adapter)
+        if self.cache.is_ready(line.scores):
+            files["answers"] = self.cache.path(line.scores) / "answers"
+        files["metrics"] = self.tracker.path
+        return files
+
+    def _next(self, results: RunResults) -> list[str]:
+        """Return commands worth trying after this run."""
+        other = "random" if results.selector != "random" else "icons"
+        return [
+            f"python run.py -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
+            f"python run.py selector={results.selector} finetune.steps=same_steps",
+            "python run.py plan=true",
+        ]

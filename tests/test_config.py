@@ -1,0 +1,113 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from icons_repro.config import config_hash, register, typed
+from icons_repro.core.errors import ConfigError
+from icons_repro.graph import Graph
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "hydra")
+CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((CONF / g).glob("*.yaml"))]
+
+
+def composed(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    config.hydra.runtime.choices.update(
+        {"setup": "tiny", "experiment": "icons_20pct", "selector": "icons"}
+    )
+    return config
+
+
+def settings(*overrides: str):  # type: ignore[no-untyped-def]
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    config = composed(*overrides)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return typed(config)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_shipped_choice_composes_and_is_well_typed(group: str, choice: str) -> None:
+    settings(f"{group}={choice}")
+
+
+def test_budget_and_seed_touch_nothing_before_the_selection() -> None:
+    a, b = Graph(settings("budget=0.1", "seed=3")), Graph(settings("budget=0.4", "seed=4"))
+    for name in ("pool", "targets", "base", "warmup", "train_gradients", "influence"):
+        assert getattr(a, name).fingerprint == getattr(b, name).fingerprint, name
+    c = a.config
+    one = a.selection(c.selector, 0.1, 3).fingerprint
+    assert one != a.selection(c.selector, 0.4, 3).fingerprint
+
+
+def test_training_recipes_touch_nothing_before_training() -> None:
+    a, b = Graph(settings()), Graph(settings("finetune.learning_rate=1e-5"))
+    first, second = (g.selection(g.config.selector, 0.2, 0) for g in (a, b))
+    assert first.fingerprint == second.fingerprint
+    assert a.adapter(first, 0).fingerprint != b.adapter(second, 0).fingerprint
+
+
+def test_the_run_directory_follows_what_changes_the_result() -> None:
+    plain = config_hash(_root_=composed())
+    assert plain == config_hash(_root_=composed("plan=true", "logger=none", "stages=[select]"))
+    assert plain != config_hash(_root_=composed("finetune.learning_rate=1e-5"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget=0", r"budget=0.0 is outside"),
+        ("budget=1.5", r"budget=1.5 is outside"),
+        ("finetune.epochs=many", r"finetune.epochs='many'.*integer"),
+        ("data.on_bad_row=ignore", r"data.on_bad_row='ignore'.*'error' or 'skip'"),
+        ("+data.on_bad_rows=skip", r"unknown key data.on_bad_rows; did you mean on_bad_row\?"),
+        ("data.world.pool_size=3", r"pool_size=3 must be at least"),
+        ("selector.percentile=120", r"percentile"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_the_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config = settings(override)
+        graph = Graph(config)
+        graph.selection(config.selector, config.budget, config.seed)
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_a_misspelt_key_on_the_command_line_names_the_nearest_one(tmp_path: Path) -> None:
+    result = run("finetune.learning_rat=3", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "did you mean finetune.learning_rate?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_shows_commands_and_choices(tmp_path: Path) -> None:
+    result = run("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "python run.py plan=true" in result.stdout
+    assert "selector: " in result.stdout
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from icons_repro import pipeline; "
+        "sys.exit(','.join(m for m in ('torch', 'transformers', 'lightning', 'lmms_eval', 'wandb')"
+        " if m in sys.modules) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
