@@ -34,13 +34,19 @@ class RowCollector:
     """Makes normalised, projected feature rows; splits a batch that does not fit in memory."""
 
     def __init__(
-        self, gradients: PerSampleGradients, projector: Projector, feature: Feature | None = None
+        self,
+        gradients: PerSampleGradients,
+        projector: Projector,
+        feature: Feature | None = None,
+        max_rows: int | None = None,
     ) -> None:
+        """Prepare; `max_rows` cuts larger batches, for rows too long to hold many of."""
         if projector.layout != gradients.layout:
             raise UserError("the projector was built for other parameters than the gradients'")
         self.gradients = gradients
         self.projector = projector
         self.feature = feature or SgdFeature()
+        self._max_rows = max_rows
         self._checked = False
 
     def __call__(self, batch: Batch) -> Rows:
@@ -52,6 +58,9 @@ class RowCollector:
         Raises:
             UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained.
         """
+        n = len(batch["input_ids"])
+        if self._max_rows is not None and n > self._max_rows:
+            return self._in_parts(batch, self._max_rows)
         try:
             return self._collect(batch)
         except (RuntimeError, MemoryError) as error:
@@ -60,22 +69,25 @@ class RowCollector:
         # Outside the handler: the exception's frames hold the tensors that did not fit.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return self._split(batch)
+        if n > 1:
+            log.warning("a batch of %d does not fit in memory: halved", n)
+            return self._in_parts(batch, n // 2)
+        return self._given_up(batch)
 
-    def _split(self, batch: Batch) -> Rows:
-        n = len(batch["input_ids"])
-        if n == 1:
-            log.warning("position %s does not fit in memory", batch["positions"].tolist())
-            blank = torch.zeros(1, self.projector.dim)
-            status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
-            return Rows(blank, torch.zeros(1), status)
-        log.warning("a batch of %d does not fit in memory: halved", n)
+    def _given_up(self, batch: Batch) -> Rows:
+        log.warning("position %s does not fit in memory", batch["positions"].tolist())
+        status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
+        return Rows(torch.zeros(1, self.projector.dim), torch.zeros(1), status)
+
+    def _in_parts(self, batch: Batch, size: int) -> Rows:
+        starts = range(0, len(batch["input_ids"]), size)
         token = self.gradients.image_token_id
-        halves = [self(take_rows(batch, rows, token)) for rows in (range(n // 2), range(n // 2, n))]
+        every = range(len(batch["input_ids"]))
+        parts = [self(take_rows(batch, every[start : start + size], token)) for start in starts]
         return Rows(
-            torch.cat([half.values.cpu() for half in halves]),
-            torch.cat([half.norms.cpu() for half in halves]),
-            torch.cat([half.status for half in halves]),
+            torch.cat([part.values.cpu() for part in parts]),
+            torch.cat([part.norms.cpu() for part in parts]),
+            torch.cat([part.status for part in parts]),
         )
 
     def _collect(self, batch: Batch) -> Rows:

@@ -17,7 +17,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.features import Feature, SgdFeature
-from icons_repro.gradients.module import GradientModule
+from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector
 from icons_repro.gradients.store import GradientStore
@@ -77,13 +77,23 @@ def extract(
     )
     with writer:
         if len(writer.pending()):
-            runner = trainer or _default_trainer()
-            runner.predict(GradientModule(collector, writer), batches, return_predictions=False)
+            run_module(collector, writer, batches, trainer)
     store = GradientStore.open(folder)
     for position, reason in store.excluded()[:20]:
         log.warning("%s: position %d has no gradient: %s", folder, position, reason)
     log.info("%s: %s", folder, dict(store.info.rows))
     return store
+
+
+def run_module(
+    collector: RowCollector,
+    sink: RowSink,
+    batches: NumberedBatches,
+    trainer: lightning.Trainer | None = None,
+) -> None:
+    """Run all batches through the collector into the sink, with a progress bar."""
+    runner = trainer or _default_trainer()
+    runner.predict(GradientModule(collector, sink), batches, return_predictions=False)
 
 
 class NumberedBatches:

@@ -53,14 +53,18 @@ class RowCodec:
         lengths = torch.linalg.vector_norm(stored.float(), dim=1)
         return data, torch.where(lengths > 0, 1 / lengths, 1.0).numpy()
 
-    def decode(self, data: torch.Tensor) -> torch.Tensor:
-        """Return float32 `[n, dim]`, not yet times the scales, of uint8 `[n, row_bytes]`."""
+    def decode(self, data: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return float32 `[n, dim]`, not yet times the scales, of uint8 `[n, row_bytes]`.
+
+        `out`, float32 `[n, dim]`, is used where there is something to convert into it.
+        """
         if self.dtype == "bit1":
             signs = torch.nn.functional.embedding(data.int(), _BYTE_SIGNS)
             return signs.view(len(data), -1)[:, : self.dim]
-        if self.dtype == "int8":
-            return data.view(torch.int8).float()
-        return data.view(FLOATS[self.dtype]).float()
+        stored = data.view(FLOATS.get(self.dtype, torch.int8))
+        if out is None or stored.dtype == torch.float32:
+            return stored.float()
+        return out.copy_(stored)
 
 
 _BYTE_SIGNS = torch.from_numpy(

@@ -149,8 +149,9 @@ def open_writer(
     folder = Path(folder)
     whole = n_rows if total is None else total
     info = StoreInfo(n_rows, dim, dtype, dict(identities), start, whole)
-    numbers = [f"row-{i}" for i in range(start, start + n_rows)]
-    wanted = np.asarray(numbers if keys is None else keys).astype(KEY_DTYPE)
+    if keys is None:
+        keys = [f"row-{i}" for i in range(start, start + n_rows)]
+    wanted = np.asarray(keys).astype(KEY_DTYPE)
     if len(wanted) != n_rows:
         raise DataError(f"{folder}: {len(wanted)} keys for {n_rows} rows")
     if (folder / "info.json").is_file():
