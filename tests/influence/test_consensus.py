@@ -201,9 +201,3 @@ def test_bad_settings_are_config_errors():
         consensus.direct_merge(HAND, ("a", "b"), {"a": 3})
     with pytest.raises(DataError, match="positive"):
         consensus.direct_merge(HAND, ("a", "b"), {"a": 3, "b": 0})
-
-
-@given(hnp.arrays(np.float64, st.integers(1, 20), elements=st.sampled_from([0.0, 1.0, 2.0, 7.5])))
-def test_average_ranks_are_counts_of_smaller_and_equal(values):
-    for v, r in zip(values, consensus.average_ranks(values), strict=True):
-        assert r == (values < v).sum() + ((values == v).sum() + 1) / 2

@@ -195,7 +195,8 @@ def _update(
 def neighbour_index(rows: Rows, kind: str, cosine: bool, probes: int = 1) -> faiss.Index:
     """A faiss index of the rows, which stay in the index as float32 unless `kind` compresses them.
 
-    `kind` is faiss's own name of it: "Flat" is exact, "IVF1024,Flat" and "IVF100,PQ16" are not.
+    `kind` is faiss's own name of it: "Flat" is exact, "IVF1024,Flat" and "IVF100,PQ16np" are not
+    ("np" leaves out faiss's polysemous codes, half a minute of training for nothing used here).
     `probes`: cells that an inverted-file index visits for one query. Inner product if `cosine`,
     else squared L2.
     """

@@ -8,15 +8,20 @@ table, whose code was not released (METHODS.md section 7).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import InfluenceMatrix
+from icons_repro.influence.ranks import (
+    by_task,
+    percentile_ranks,
+    rank_sums,
+    usable_count,
+    usable_rows,
+)
 
 Comparison = Literal[">", ">="]
 Calibration = Literal["none", "minmax", "zscore", "rank"]
@@ -76,46 +81,6 @@ def merge_subtasks(
     return np.column_stack(merged), tuple(groups)
 
 
-def by_task(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> list[np.ndarray]:
-    """`function` of every column, on as many threads as there are cores; the order is kept."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        return list(threads.map(function, values.T))
-
-
-def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks 1..n of `[n]` finite values, ascending; equal values share their mean rank."""
-    single = values.astype(np.float32)  # sorts in half the time, where it says the same
-    order = np.argsort(single if np.array_equal(single, values) else values)
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ends = np.concatenate([starts[1:], [len(values)]])
-    ranks = np.empty(len(values))
-    if len(starts) == len(values):
-        ranks[order] = np.arange(1, len(values) + 1)
-    else:
-        ranks[order] = np.repeat((starts + ends + 1) / 2, ends - starts)
-    return ranks
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Average ranks 1..n within each task, n = most influential: `[N, T]`, multiples of 1/2."""
-    rows = np.flatnonzero(~np.isnan(values).any(axis=1))
-    out = np.full(values.shape, np.nan, order="F")
-    for j, column in enumerate(by_task(average_ranks, _usable(values)[: len(rows)])):
-        out[rows, j] = column
-    return out
-
-
-def percentile_ranks(values: np.ndarray) -> np.ndarray:
-    """(average rank - 1/2) / n within each task, in (0, 1), 1 = most influential: `[N, T]`."""
-    return (ranks(values) - 0.5) / max(_count(values), 1)
-
-
-def mean_percentile_rank(values: np.ndarray) -> np.ndarray:
-    """Mean over tasks of the percentile ranks: `[N]`. Rows of equal rank sums get equal floats."""
-    return (ranks(values) - 0.5).sum(axis=1) / max(_count(values) * values.shape[1], 1)
-
-
 def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
     """Put the tasks on one scale: `[N, T]`. A constant task becomes 0.
 
@@ -126,7 +91,7 @@ def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
         return values
     if how == "rank":
         return percentile_ranks(values)
-    usable = _usable(values)
+    usable = usable_rows(values)
     if how == "minmax":
         shift, scale = usable.min(axis=0), np.ptp(usable, axis=0)
     elif how == "zscore":
@@ -138,24 +103,11 @@ def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
     return np.where(constant, values * 0.0, (values - shift) / np.where(constant, 1.0, scale))
 
 
-def _usable(values: np.ndarray) -> np.ndarray:
-    """The rows without NaN, columns contiguous; one row of zeros when there is none."""
-    usable = ~np.isnan(values).any(axis=1)
-    if not usable.any():
-        return np.zeros((1, values.shape[1]))
-    return values if usable.all() else np.asfortranarray(values[usable])
-
-
-def _count(values: np.ndarray) -> int:
-    """How many rows were not excluded."""
-    return int((~np.isnan(values).any(axis=1)).sum())
-
-
 def thresholds(values: np.ndarray, percentile: float) -> np.ndarray:
     """tau_k: the `percentile`-th percentile of each task's influence, linear: float64 `[T]`."""
     if not 0 <= percentile <= 100:
         raise ConfigError(f"selector.percentile={percentile} is outside [0, 100]")
-    return np.array(by_task(lambda column: np.percentile(column, percentile), _usable(values)))
+    return np.array(list(by_task(lambda v: np.percentile(v, percentile), usable_rows(values))))
 
 
 def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">") -> np.ndarray:
@@ -167,7 +119,7 @@ def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = 
         raise ConfigError(f"selector.comparison={comparison!r}: choose '>' or '>='")
     tau = thresholds(values, percentile)
     passed = values > tau if comparison == ">" else values >= tau
-    return _blank(values, passed.sum(axis=1))
+    return np.where(np.isnan(values).any(axis=1), np.nan, passed.sum(axis=1))
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -182,7 +134,7 @@ def maximum(values: np.ndarray) -> np.ndarray:
 
 def rank(values: np.ndarray) -> np.ndarray:
     """Borda: -sum_k rank_k, rank 1 = most influential, ties share their average rank: `[N]`."""
-    return (ranks(values) - _count(values) - 1).sum(axis=1)
+    return rank_sums(values) - values.shape[1] * (usable_count(values) + 1)
 
 
 def norm(values: np.ndarray, how: Literal["minmax", "zscore"] = "minmax") -> np.ndarray:
@@ -243,8 +195,3 @@ def vote_with_floor(
         )
     rest = order[~reserved[order]][: k - int(reserved.sum())]
     return np.concatenate([np.flatnonzero(reserved), rest]).astype(np.int64)
-
-
-def _blank(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Scores as float64 with NaN for excluded rows."""
-    return np.where(np.isnan(values).any(axis=1), np.nan, scores)

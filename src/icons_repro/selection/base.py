@@ -16,7 +16,7 @@ import numpy as np
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import Pool, Selection, TieStatistics
-from icons_repro.influence.consensus import average_ranks
+from icons_repro.influence.ranks import average_ranks
 
 Keep = Literal["high", "low", "middle"]
 

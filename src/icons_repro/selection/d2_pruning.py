@@ -34,7 +34,7 @@ class D2Pruning(SetSelector):
     neighbours: int = 5
     gamma: float = 0.4
     index: str = "Flat"
-    """faiss's name of the index: "Flat" is exact, COINCIDE used "IVF100,PQ16"."""
+    """faiss's name of the index: "Flat" is exact, COINCIDE used "IVF100,PQ16np"."""
     probes: int = 1
     distance: Literal["squared", "euclidean"] = "squared"
     clip: float | None = 1e-7

@@ -11,6 +11,7 @@ import numpy as np
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
+from icons_repro.influence.ranks import by_task, mean_percentile_rank
 from icons_repro.selection.base import (
     Ranking,
     check_choice,
@@ -83,12 +84,12 @@ class Icons:
         """Take `k` rows by the rule; the generator is not used."""
         check_k(k, len(pool))
         values, tasks = task_influence(pool, self.tasks, self.subtasks)
-        mean_rank = consensus.mean_percentile_rank(values)
+        mean_rank = mean_percentile_rank(values)
         columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
         columns["mean_percentile_rank"] = mean_rank
         if self.rule in ("vote", "vote_with_floor"):
             columns["votes"] = consensus.vote(values, self._percentile(k, pool), self.comparison)
-        specialists = consensus.by_task(lambda v: top_k(v, None, pool.keys, k)[0], values)
+        specialists = list(by_task(lambda v: top_k(v, None, pool.keys, k)[0], values))
         notes = {"rule": self.rule, "tasks": list(tasks)}
         secondary = mean_rank if self.tie_rule == "mean_rank" else None
         if self.rule == "round_robin":

@@ -16,8 +16,9 @@ class Longest(RankingSelector):
     """Take the rows with most words.
 
     Formula: number of words. `of`: "turns" counts questions and answers together
-    (`Pool.words`); "answers" counts the answers alone, as Zhao et al. 2024 (*Long Is More for
-    Alignment*) do. Direction: high. Complexity: O(N). Text-only rows are rows like any other.
+    (`Pool.words`); "answers" counts the answers alone, as the source does. Direction: high.
+    Source: Zhao et al. 2024, *Long Is More for Alignment*; not in the paper's table. Complexity:
+    O(N). Text-only rows are rows like any other.
     """
 
     name: ClassVar[str] = "longest"
