@@ -73,6 +73,11 @@ class Step:
         return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
     @property
+    def name(self) -> str:
+        """Stage and label, for people."""
+        return f"{self.stage} ({self.label})" if self.label else self.stage
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What the fingerprint is a hash of."""
         return {
@@ -139,7 +144,7 @@ class ArtifactCache:
         if part.exists() and not step.resumable:
             shutil.rmtree(part)
         part.mkdir(parents=True, exist_ok=True)
-        log.info("%s: computing %s", step.stage, step.fingerprint)
+        log.info("%s ...", step.name)
         started = time.perf_counter()
         tell = partial(on_metrics, step) if on_metrics else None
         counts = step.build(Workspace(part, inputs, tell))
@@ -152,6 +157,7 @@ class ArtifactCache:
         }
         write_json(part / "manifest.json", manifest)
         os.replace(part, self.path(step))
+        log.info("%s: %.1f s", step.name, manifest["seconds"])
 
     @contextmanager
     def _lock(self, step: Step) -> Iterator[None]:
@@ -162,7 +168,7 @@ class ArtifactCache:
         try:
             lock.acquire(timeout=0.1)
         except Timeout:
-            log.info("%s: another process is computing %s; waiting", step.stage, step.fingerprint)
+            log.info("%s: another process is computing it; waiting", step.name)
             lock.acquire()
         try:
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -107,7 +108,7 @@ def build_records(
         pa.OSFile(str(out / "records.arrow"), "wb") as sink,
         pa.ipc.new_file(sink, SCHEMA) as writer,
         (out / "skipped.jsonl").open("w") as skipped,
-        Progress(transient=True) as progress,
+        Progress(transient=True, disable=not sys.stderr.isatty()) as progress,
     ):
         bar = progress.add_task(f"reading {source.name}", total=source.stat().st_size)
         rows: list[dict[str, Any]] = []

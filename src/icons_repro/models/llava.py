@@ -6,8 +6,12 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.utils import logging
 
 from icons_repro.core.errors import DataError
+
+SHOW_PROGRESS_FROM = 2**30
+"""Bytes of weights from which loading them deserves a progress bar."""
 
 
 def _folder(path: Path) -> Path:
@@ -33,6 +37,8 @@ def load_model(
             f"{folder}/config.json says model_type={config.model_type!r}; this harness trains "
             "`llava` models. Convert the checkpoint to transformers' LLaVA layout first."
         )
+    if sum(file.stat().st_size for file in folder.glob("*.safetensors")) < SHOW_PROGRESS_FROM:
+        logging.disable_progress_bar()
     model = LlavaForConditionalGeneration.from_pretrained(
         folder, dtype=dtype, local_files_only=True
     )

@@ -52,10 +52,10 @@ def train_gradients(
 
     def shard(number: int, of: int) -> Step:
         def build(ws: Workspace) -> dict[str, Any]:
+            parts = gradient_parts(ws, settings, projector, trainer, settings.train_feature)
             return fill_store(
-                ws, ws.inputs["pool"], ws.out, settings, projector, data, trainer,
-                settings.train_feature, (number, of),
-            )  # fmt: skip
+                ws, ws.inputs["pool"], ws.out, parts, settings, data, trainer, (number, of)
+            )
 
         name = {"shard": number, "shards": of} if of > 1 else {}
         return Step("gradients", build, {**config, **name}, inputs, resumable=True)
@@ -87,12 +87,11 @@ def target_gradients(
 
     def build(ws: Workspace) -> dict[str, Any]:
         counts = {}
+        parts = gradient_parts(ws, settings, projector, trainer, settings.val_feature)
         for task in task_folders(ws.inputs["targets"]):
-            (ws.out / task.name).mkdir(exist_ok=True)
-            counts[task.name] = fill_store(
-                ws, task, ws.out / task.name, settings, projector, data, trainer,
-                settings.val_feature, (0, 1),
-            )  # fmt: skip
+            out = ws.out / task.name
+            out.mkdir(exist_ok=True)
+            counts[task.name] = fill_store(ws, task, out, parts, settings, data, trainer)
         return counts
 
     config = gradient_config(settings, projector, data, trainer, settings.val_feature)
@@ -109,36 +108,37 @@ def fill_store(
     ws: Workspace,
     records: Path,
     folder: Path,
+    parts: tuple[Any, Any, Any],
     settings: GradientSettings,
-    projector: Mapping[str, Any],
     data: DataSettings,
     trainer: TrainerSettings,
-    feature: str,
-    shard: tuple[int, int],
+    shard: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
     """Take the gradients of one range of `records` at the warm-up model and store them."""
     from icons_repro.data.datamodule import bucketed_loader, open_dataset
     from icons_repro.gradients.extract import extract
     from icons_repro.gradients.shards import shard_range
+    from icons_repro.training.progress import predict_trainer
 
     images = (ws.inputs.get("pool") or ws.inputs["targets"]) / "images"
     dataset, collate = open_dataset(records, images, ws.inputs["base"], data)
     start, stop = shard_range(len(dataset), *shard)
     usable = np.flatnonzero(dataset.table.usable)
     wanted = usable[(usable >= start) & (usable < stop)]
-    gradients, project, kind = gradient_parts(ws, settings, projector, trainer, feature)
+    gradients, projector, feature = parts
     store = extract(
         gradients,
-        project,
+        projector,
         bucketed_loader(dataset, collate, wanted, settings.token_budget, data.num_workers),
         folder,
         n_rows=stop - start,
         keys=dataset.table.keys[start:stop],
         dtype=settings.dtype,
         identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
-        feature=kind,
+        feature=feature,
         start=start,
         total=len(dataset),
+        trainer=predict_trainer(f"gradients of {records.name}", trainer),
     )
     return dict(store.info.rows)
 

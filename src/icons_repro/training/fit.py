@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
@@ -30,6 +30,7 @@ from icons_repro.models.lora import attach_lora
 from icons_repro.training.callbacks import LoraCheck, MetricsWriter, OnMetrics
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
 from icons_repro.training.module import InstructionTuner
+from icons_repro.training.progress import StageProgress
 
 log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
@@ -173,7 +174,7 @@ def make_trainer(
     t, s = job.trainer, job.train
     callbacks: list[L.Callback] = [
         MetricsWriter(out / "metrics.jsonl", on_metrics),
-        TQDMProgressBar(refresh_rate=10),
+        StageProgress("training"),
     ]
     if job.lora:
         callbacks.append(LoraCheck())

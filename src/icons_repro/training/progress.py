@@ -1,0 +1,61 @@
+"""One quiet progress bar for each loop that runs a model, gone when the loop ends."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+from icons_repro.core.settings import TrainerSettings
+
+
+class StageProgress(TQDMProgressBar):
+    """Lightning's bar with the stage's name, the time left, and nothing left behind."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(refresh_rate=5)
+        self.name = name
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Return the bar of a training loop."""
+        return self._named(super().init_train_tqdm())
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """Return the bar of a pass without training."""
+        return self._named(super().init_predict_tqdm())
+
+    def _named(self, bar: Tqdm) -> Tqdm:
+        bar.leave = False
+        bar.set_description(self.name)
+        return bar
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
+        """Keep the stage's name where Lightning would write the epoch: there is only one."""
+        self.train_progress_bar.reset(total=int(self.total_train_batches))
+
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the stage's name where Lightning would write the loader's number."""
+        if not self.has_dataloader_changed(dataloader_idx):
+            return
+        self.predict_progress_bar.reset(total=int(self.total_predict_batches_current_dataloader))
+
+
+def predict_trainer(name: str, settings: TrainerSettings) -> L.Trainer:
+    """Return a Trainer for one pass over a loader, on one device, under the stage's name."""
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision="32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[StageProgress(name)],
+    )

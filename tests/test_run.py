@@ -1,0 +1,161 @@
+"""One short real run of everything, as a user starts it, and what must be found afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from icons_repro.core.types import content_key
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data.world.pool_size=400",
+    "data.world.test_rows=24",
+    "data.world.validation_rows=12",
+    "finetune.epochs=1",
+]
+pytestmark = pytest.mark.e2e
+
+
+def run(output: Path, *arguments: str, small: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"ICONS_OUTPUT": str(output), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments, *(SMALL if small else [])],
+        env=environment,
+        cwd=output,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of `experiment=icons_20pct`, run once for this file."""
+    folder = tmp_path_factory.mktemp("outputs")
+    result = run(folder, "experiment=icons_20pct")
+    assert result.returncode == 0, result.stderr[-3000:]
+    (folder / "screen.txt").write_text(result.stdout)
+    (folder / "errors.txt").write_text(result.stderr)
+    return folder
+
+
+def results_of(output: Path, pattern: str) -> dict[str, Any]:
+    (path,) = output.glob(f"runs/{pattern}/results.json")
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def test_results_hold_the_contract(output: Path) -> None:
+    results = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
+    assert results["scale"] == "tiny"
+    assert results["n_pool"] == 400
+    assert results["n_selected"] == 80
+    assert len(results["benchmarks"]) >= 6
+    for score in results["benchmarks"].values():
+        assert score["status"] == "ok"
+        assert 0 <= score["score"] <= 100
+        assert score["n"] == 24
+    assert results["relative"]["reference"] == "full"
+    for name in ("selection", "adapter", "influence"):
+        assert (ROOT / results[name]).exists()
+    assert not results["stages"]["warmup"]["cached"]
+    assert {"prepare", "report"}.isdisjoint(results["stages"])
+
+
+def test_the_selection_is_the_same_rows_in_every_file(output: Path) -> None:
+    results = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
+    folder = Path(results["selection"])
+    positions = np.load(folder / "positions.npy")
+    assert positions.dtype == np.int64
+    assert (np.diff(positions) > 0).all()
+    (world,) = output.glob("cache/world/*/pool.json")
+    pool = json.loads(world.read_text())
+    subset = json.loads((folder / "subset.json").read_text())
+    assert subset == [pool[i] for i in positions]
+    keys = (folder / "keys.txt").read_text().split()
+    assert keys == [content_key(row) for row in subset]
+    scores = pq.read_table(folder / "scores.parquet")
+    assert {"key", "position", "score", "votes"} <= set(scores.column_names)
+    assert scores.num_rows == 400
+    assert (folder / "manifest.json").exists()
+
+
+def test_the_screen_ends_with_the_table_the_files_and_what_to_try(output: Path) -> None:
+    screen = (output / "screen.txt").read_text()
+    for words in ("benchmark", "blind", "full", "random", "this run", "Files", "Try next"):
+        assert words in screen
+    shown = (output / "screen.txt").read_text() + (output / "errors.txt").read_text()
+    assert "Warning" not in shown
+
+
+def test_the_metrics_file_holds_every_step_of_every_training(output: Path) -> None:
+    (path,) = output.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*/metrics.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    stages = {line["stage"] for line in lines}
+    assert {"warmup", "finetune", "finetune_full", "finetune_random", "summary"} <= stages
+    losses = [line["loss"] for line in lines if line["stage"] == "finetune_full"]
+    assert len(losses) == 25
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_the_same_command_again_computes_nothing(output: Path) -> None:
+    before = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
+    result = run(output, "experiment=icons_20pct")
+    assert result.returncode == 0, result.stderr[-3000:]
+    after = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
+    assert all(stage["cached"] for stage in after["stages"].values())
+    assert after["benchmarks"] == before["benchmarks"]
+    assert after["relative"] == before["relative"]
+
+
+def test_a_sweep_shares_what_it_can(output: Path) -> None:
+    result = run(output, "-m", "selector=icons,random", "budget=0.1", "seed=0,1", "stages=[select]")
+    assert result.returncode == 0, result.stderr[-3000:]
+    for stage in ("world", "pool", "base", "warmup", "gradients", "influence"):
+        assert len(list(output.glob(f"cache/{stage}/*/manifest.json"))) == 1, stage
+    found = list(output.glob("runs/tiny/icons_20pct/*-b0.1-s*/results.json"))
+    assert len(found) == 4
+    sizes = {json.loads(path.read_text())["n_selected"] for path in found}
+    assert sizes == {40}
+
+
+def test_the_slow_gradients_choose_the_same_rows(output: Path) -> None:
+    result = run(output, "gradients.per_sample=loop", "stages=[select]")
+    assert result.returncode == 0, result.stderr[-3000:]
+    runs = output.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*/results.json")
+    folders = [Path(json.loads(path.read_text())["selection"]) for path in runs]
+    assert len(set(folders)) == 2
+    assert np.array_equal(*(np.load(folder / "positions.npy") for folder in folders))
+
+
+def test_a_bad_row_stops_the_run_naming_it_and_skip_lists_it(output: Path) -> None:
+    (world,) = output.glob("cache/world/*")
+    pool = json.loads((world / "pool.json").read_text())
+    with_image = next(i for i, row in enumerate(pool) if "image" in row)
+    pool[with_image]["image"] = "none/missing.png"
+    (output / "bad.json").write_text(json.dumps(pool))
+    mine = [
+        f"data.json={output / 'bad.json'}",
+        f"data.images={world / 'images'}",
+        f"targets.folder={world / 'targets'}",
+        f"targets.images={world / 'images'}",
+        "data.world=null",
+        "selector=random",
+        "stages=[select]",
+    ]
+    stopped = run(output, *mine, small=False)
+    assert stopped.returncode == 1
+    assert f"bad.json, row {with_image}: image 'none/missing.png' is not in" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    skipped = run(output, *mine, "data.on_bad_row=skip", small=False)
+    assert skipped.returncode == 0, skipped.stderr[-3000:]
+    lists = [path.read_text() for path in output.glob("cache/pool/*/skipped.jsonl")]
+    (line,) = "".join(lists).splitlines()
+    assert json.loads(line)["row"] == with_image
+    assert json.loads(line)["reason"] == "missing_image"
