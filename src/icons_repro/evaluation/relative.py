@@ -23,6 +23,8 @@ from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.statistics import Units, replicates, units_of
 
 LEVEL = 0.95
+MOST_UNDEFINED = 0.01
+"""Share of resamples that may lack a positive reference; the interval is over the others."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _compare(
         draws, note = _replicated(used, run, reference, floors, resamples, seed)
         if draws is not None:
             tail = 100 * (1 - LEVEL) / 2
-            low, high = (float(v) for v in np.percentile(draws, [tail, 100 - tail]))
+            low, high = (float(v) for v in np.nanpercentile(draws, [tail, 100 - tail]))
     return Relative(value, low, high, reference.name, tuple(used), left_out, note)
 
 
@@ -205,7 +207,7 @@ def _replicated(
         draws = replicates([mine.units, theirs.units], resamples, seed + zlib.crc32(name.encode()))
         top, bottom = (draws * mine.multiplier) - floor
         total += np.divide(top, bottom, out=np.full(resamples, np.nan), where=bottom > 0)
-    if np.isnan(total).any():
+    if np.isnan(total).mean() > MOST_UNDEFINED:
         return None, "the reference is too close to zero to resample"
     return 100.0 * total / len(used), ""
 

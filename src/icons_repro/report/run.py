@@ -17,7 +17,9 @@ from icons_repro.evaluation.relative import (
     relative_performance,
 )
 from icons_repro.evaluation.runner import read_results
+from icons_repro.report.gather import PageInputs, rows_of
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
+from icons_repro.report.page import write_page
 from icons_repro.report.results import RunResults, write_results
 from icons_repro.report.summary import print_summary
 from icons_repro.tracking import Tracker
@@ -75,16 +77,15 @@ class Reporter:
 
     def finish(self, world: Step | None) -> None:
         """Write and print what came out of the run's finished steps."""
-        for fingerprint, stage in self.curves.items():
-            for path in self.cache.root.glob(f"*/{fingerprint}/metrics.jsonl"):
-                self.tracker.replay(stage, path)
+        for stage, path in self._curves().items():
+            self.tracker.replay(stage, path)
         scored = {line.name: self._results(line) for line in self.lines}
         blind = self._blind(world)
         relatives = self._relatives(scored, blind)
         results = self._run_results(scored, relatives)
         self._track(results, relatives)
         write_results(self.folder, results)
-        files = self._files(self._page(results, scored, blind))
+        files = self._page(results, scored, blind, relatives) | self._files()
         order = [name for name in (FULL, RANDOM, THIS_RUN) if scored.get(name)]
         print_summary(
             results, {n: scored[n] for n in order}, blind, relatives, files, self._next(results)
@@ -187,13 +188,41 @@ class Reporter:
         )
 
     def _page(
-        self, results: RunResults, scored: Mapping[str, Results], blind: Mapping[str, float]
+        self,
+        results: RunResults,
+        scored: Mapping[str, Results],
+        blind: Mapping[str, float],
+        relatives: Mapping[str, Relative | None],
     ) -> dict[str, Path]:
-        return {}
-
-    def _files(self, page: Mapping[str, Path]) -> dict[str, Path]:
+        """Write the page about this run."""
         line = self.lines[0]
-        files = {"results": self.folder / "results.json", **page}
+        pool = self.cache.path(line.selection.inputs["pool"])
+        inputs = PageInputs(
+            results=results,
+            lines={name: found for name, found in scored.items() if found},
+            blind=blind,
+            relatives=relatives,
+            selection=self.cache.path(line.selection),
+            metrics=self._curves(),
+            row_of=rows_of(pool / "records.arrow"),
+            image_root=pool / "images",
+            files=self._files(),
+            config_text=(self.folder / "config.yaml").read_text(),
+        )
+        return {"page": write_page(self.folder, inputs)}
+
+    def _curves(self) -> dict[str, Path]:
+        """Return the training metrics of the finished stages, by the stage's name."""
+        found = {
+            stage: path
+            for fingerprint, stage in self.curves.items()
+            for path in self.cache.root.glob(f"*/{fingerprint}/metrics.jsonl")
+        }
+        return {stage: found[stage] for stage in sorted(found)}
+
+    def _files(self) -> dict[str, Path]:
+        line = self.lines[0]
+        files = {"results": self.folder / "results.json"}
         files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
         if self.cache.is_ready(line.adapter):
             files["adapter"] = self.cache.path(line.adapter)

@@ -1,0 +1,187 @@
+"""Read what a run left on disk, as numbers that the page draws."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icons_repro.evaluation.relative import Relative
+from icons_repro.report.results import RunResults
+from icons_repro.report.tables import Results
+
+RowOf = Callable[[int], Mapping[str, Any]]
+INFLUENCE = "influence/"
+GALLERY = 12
+THUMBNAIL = 128
+
+
+@dataclass(frozen=True)
+class PageInputs:
+    """Everything the page may show; what is missing is left out of it."""
+
+    results: RunResults
+    lines: Mapping[str, Results] = field(default_factory=dict)
+    """Heading to benchmark results: "this run", "full", "random"."""
+    blind: Mapping[str, float] = field(default_factory=dict)
+    relatives: Mapping[str, Relative | None] = field(default_factory=dict)
+    selection: Path | None = None
+    """Selection directory."""
+    metrics: Mapping[str, Path] = field(default_factory=dict)
+    """Stage name to its `metrics.jsonl`."""
+    row_of: RowOf | None = None
+    """Pool position to the row's JSON, for the gallery."""
+    image_root: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    config_text: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pool row in the gallery."""
+
+    image: str
+    """`data:` address, or empty for a text-only row."""
+    question: str
+    answer: str
+    note: str
+
+
+def rows_of(records: Path) -> RowOf | None:
+    """Return a reader of a pool's `records.arrow` (its `json` column); None without the file."""
+    if not records.is_file():
+        return None
+    import pyarrow as pa
+
+    with pa.memory_map(str(records)) as file:
+        column = pa.ipc.open_file(file).read_all()["json"]
+    return lambda position: json.loads(column[position].as_py())
+
+
+def sources(selection: Path) -> list[tuple[str, float, float]]:
+    """Return (source, share of pool, share of selection), most chosen first."""
+    path = selection / "sources.json"
+    counts = json.loads(path.read_text()) if path.is_file() else {}
+    totals = {k: sum(entry[k] for entry in counts.values()) or 1 for k in ("pool", "selected")}
+    rows = [
+        (name, entry["pool"] / totals["pool"], entry["selected"] / totals["selected"])
+        for name, entry in counts.items()
+    ]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The columns of `scores.parquet` that the page needs."""
+
+    chosen: np.ndarray
+    """bool `[N]`."""
+    votes: np.ndarray | None
+    influence: Mapping[str, np.ndarray]
+    """Task to float `[N]`."""
+
+
+def scored(selection: Path) -> Scored:
+    """Read which rows were chosen, their votes, and each task's influence."""
+    import pyarrow.parquet as pq
+
+    path = selection / "scores.parquet"
+    names = pq.read_schema(path).names
+    wanted = [n for n in names if n == "votes" or n.startswith(INFLUENCE)]
+    table = pq.read_table(path, columns=["position", *wanted])
+    chosen = np.zeros(table.num_rows, dtype=bool)
+    chosen[np.load(selection / "positions.npy")] = True
+    columns = {n: table[n].to_numpy(zero_copy_only=False) for n in wanted}
+    return Scored(
+        chosen,
+        columns.pop("votes", None),
+        {name.removeprefix(INFLUENCE): values for name, values in columns.items()},
+    )
+
+
+def vote_counts(found: Scored) -> tuple[list[str], list[int], list[int]]:
+    """Return vote labels, rows chosen and rows left for each number of votes."""
+    assert found.votes is not None
+    votes = np.nan_to_num(found.votes.astype(np.float64), nan=0.0).astype(np.int64)
+    kinds = int(votes.max(initial=0)) + 1
+    chosen = np.bincount(votes[found.chosen], minlength=kinds)
+    rest = np.bincount(votes[~found.chosen], minlength=kinds)
+    return [str(v) for v in range(kinds)], chosen.tolist(), rest.tolist()
+
+
+def overlaps(found: Scored) -> tuple[list[str], np.ndarray]:
+    """Return tasks and shares `[T, T + 1]`.
+
+    Entry (i, j): share of task i's own top k rows (k = rows chosen) that are in task j's top k;
+    the last column: share of them that was chosen. Ties at the cut go by position.
+    """
+    names = list(found.influence)
+    k = int(found.chosen.sum())
+    tops = np.zeros((len(names) + 1, len(found.chosen)), dtype=bool)
+    for i, name in enumerate(names):
+        values = np.nan_to_num(found.influence[name].astype(np.float64), nan=-np.inf)
+        tops[i, np.argsort(-values, kind="stable")[:k]] = True
+    tops[-1] = found.chosen
+    shares = tops[:-1].astype(np.float32) @ tops.T.astype(np.float32) / max(k, 1)
+    return names, shares
+
+
+def losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and losses of a stage's `metrics.jsonl`."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    pairs = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    array = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def gallery(inputs: PageInputs, found: Scored) -> tuple[list[Sample], list[Sample]]:
+    """Return chosen and not-chosen rows with pictures, drawn at random with a fixed seed."""
+    if inputs.row_of is None or inputs.image_root is None:
+        return [], []
+    rng = np.random.default_rng(0)
+    picked = []
+    for mask in (found.chosen, ~found.chosen):
+        samples: list[Sample] = []
+        for position in rng.permutation(np.flatnonzero(mask))[: 4 * GALLERY]:
+            sample = _sample(inputs.row_of(int(position)), inputs.image_root, found, int(position))
+            if sample is not None and len(samples) < GALLERY:
+                samples.append(sample)
+        picked.append(samples)
+    return picked[0], picked[1]
+
+
+def _sample(
+    row: Mapping[str, Any], image_root: Path, found: Scored, position: int
+) -> Sample | None:
+    """Return a gallery entry; None for a row without exactly one readable picture."""
+    name = row.get("image")
+    turns = row.get("conversations") or []
+    if not isinstance(name, str) or len(turns) < 2:
+        return None
+    try:
+        image = thumbnail(image_root / name)
+    except OSError:
+        return None
+    votes = f"{int(np.nan_to_num(found.votes[position]))} votes" if found.votes is not None else ""
+    question = str(turns[0]["value"]).replace("<image>", "").strip()
+    return Sample(image, question, str(turns[1]["value"]), votes)
+
+
+def thumbnail(path: Path) -> str:
+    """Return a picture as a `data:` address, at most `THUMBNAIL` pixels wide or high."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    lossless = max(small.size) <= 64
+    small.save(buffer, format="PNG" if lossless else "JPEG", quality=85)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

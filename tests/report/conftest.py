@@ -1,0 +1,102 @@
+"""A finished run on disk, as the report reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from icons_repro.evaluation.relative import Relative
+from icons_repro.report.gather import PageInputs
+from icons_repro.report.results import RunResults
+
+TASKS = ("tiny_vqa", "tiny_gqa")
+ROWS, CHOSEN = 60, 12
+
+
+def result(score: float | None, **more: Any) -> dict[str, Any]:
+    """One benchmark's result."""
+    base = {"metric": "exact_match", "n": 40, "stderr": 2.0, "higher_is_better": True}
+    if score is None:
+        return {"score": None, **base, "n": 0, "status": "not available", "reason": "no key"} | more
+    return {"score": score, **base, "status": "ok"} | more
+
+
+def run_results(**changes: Any) -> RunResults:
+    """A whole `results.json`."""
+    fields: dict[str, Any] = {
+        "experiment": "icons_20pct",
+        "setup": "tiny",
+        "scale": "tiny",
+        "selector": "icons",
+        "budget": 0.2,
+        "seed": 0,
+        "n_pool": ROWS,
+        "n_selected": CHOSEN,
+        "selection": "cache/select/1",
+        "benchmarks": {"tiny_vqa": result(61.0), "judged": result(None)},
+        "relative": {"value": 97.0, "low": 95.0, "high": 99.0, "reference": "full"},
+        "stages": {"select": {"fingerprint": "abc", "cached": False, "seconds": 1.5}},
+    }
+    return RunResults(**(fields | changes))
+
+
+@pytest.fixture
+def selection(tmp_path: Path) -> Path:
+    """A selection directory of 12 of 60 rows with votes and influence."""
+    folder = tmp_path / "selection"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    influence = {f"influence/{task}": rng.random(ROWS) for task in TASKS}
+    votes = rng.integers(0, 3, ROWS)
+    positions = np.sort(np.argsort(-votes, kind="stable")[:CHOSEN])
+    np.save(folder / "positions.npy", positions)
+    columns = {"position": np.arange(ROWS), "score": votes.astype(float), "votes": votes}
+    pq.write_table(pa.table(columns | influence), folder / "scores.parquet")
+    counts = {"shapes": {"pool": 45, "selected": 11}, "chat": {"pool": 15, "selected": 1}}
+    (folder / "sources.json").write_text(json.dumps(counts))
+    return folder
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, selection: Path) -> PageInputs:
+    """Everything a page can show."""
+    rng = np.random.default_rng(1)
+    for i in range(0, ROWS, 2):
+        picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        picture.save(tmp_path / f"{i}.png")
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(
+        "".join(json.dumps({"step": i + 1, "loss": 2 / (i + 1)}) + "\n" for i in range(30))
+    )
+
+    def row(position: int) -> dict[str, Any]:
+        image = {"image": f"{position}.png"} if position % 2 == 0 else {}
+        turns = [
+            {"from": "human", "value": f"<image>\nis {position} < 3 & odd?"},
+            {"from": "gpt", "value": "no"},
+        ]
+        return {"id": "x", **image, "conversations": turns}
+
+    return PageInputs(
+        results=run_results(),
+        lines={
+            "full": {"tiny_vqa": result(63.0)},
+            "random": {"tiny_vqa": result(55.0)},
+            "this run": {"tiny_vqa": result(61.0), "judged": result(None)},
+        },
+        blind={"tiny_vqa": 20.0},
+        relatives={"relative to full data": Relative(97.0, 95.0, 99.0, "full")},
+        selection=selection,
+        metrics={"finetune": metrics},
+        row_of=row,
+        image_root=tmp_path,
+        files={"results": tmp_path / "results.json"},
+        config_text="budget: 0.2\n",
+    )

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import html.parser
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from icons_repro.report import svg
+from icons_repro.report.gather import PageInputs, gallery, overlaps, scored, sources, vote_counts
+from icons_repro.report.page import write_page
+
+VOID = {"meta", "img", "br"}
+
+
+class Balanced(html.parser.HTMLParser):
+    """Fails on tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_one_well_formed_file_that_loads_nothing(
+    inputs: PageInputs, tmp_path: Path
+) -> None:
+    text = write_page(tmp_path, inputs).read_text()
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    assert "<script" not in text
+    assert "<link" not in text
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "url(" not in text
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_page_holds_every_part(inputs: PageInputs, tmp_path: Path) -> None:
+    text = write_page(tmp_path, inputs).read_text()
+    for heading in ("Benchmarks", "Make-up by source", "Votes", "Tasks", "Rows", "Training",
+                    "Stages", "Files"):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in text
+    assert "97.0% [95.0, 99.0]" in text
+    assert "no key" in text
+    assert text.count("data:image/png;base64,") >= 12
+    assert "&lt; 3 &amp; odd?" in text, "what users wrote is escaped"
+
+
+def test_page_without_selection_or_scores_still_stands(inputs: PageInputs, tmp_path: Path) -> None:
+    bare = PageInputs(results=replace(inputs.results, benchmarks={}))
+    parser = Balanced()
+    parser.feed(write_page(tmp_path, bare).read_text())
+    assert parser.open == []
+
+
+def test_a_method_without_votes_or_influence_leaves_those_parts_out(
+    inputs: PageInputs, selection: Path, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(selection / "scores.parquet").select(["position", "score"])
+    pq.write_table(table, selection / "scores.parquet")
+    text = write_page(tmp_path, inputs).read_text()
+    assert "<h2>Votes</h2>" not in text
+    assert "<h2>Tasks</h2>" not in text
+    assert "<h2>Rows</h2>" in text
+
+
+def test_gathered_numbers_add_up(selection: Path) -> None:
+    found = scored(selection)
+    labels, chosen, left = vote_counts(found)
+    assert labels == ["0", "1", "2"]
+    assert sum(chosen) == 12
+    assert sum(chosen) + sum(left) == 60
+    names, shares = overlaps(found)
+    assert names == ["tiny_vqa", "tiny_gqa"]
+    np.testing.assert_allclose(np.diag(shares), 1.0)
+    assert shares[0, 1] == shares[1, 0]
+    rows = sources(selection)
+    assert rows[0] == ("shapes", 45 / 60, 11 / 12)
+    assert sum(pool for _, pool, _ in rows) == 1.0
+
+
+def test_gallery_shows_rows_of_each_kind_and_repeats(inputs: PageInputs, selection: Path) -> None:
+    found = scored(selection)
+    chosen, left = gallery(inputs, found)
+    assert 0 < len(chosen) <= 12
+    assert len(left) == 12
+    assert (chosen, left) == gallery(inputs, found)
+    assert all(sample.image.startswith("data:image/png;base64,") for sample in chosen)
+
+
+def test_unreadable_pictures_are_passed_over(inputs: PageInputs, selection: Path) -> None:
+    for path in Path(inputs.image_root or "").glob("*.png"):
+        path.write_bytes(b"not a picture")
+    assert gallery(inputs, scored(selection)) == ([], [])
+
+
+def test_curves_of_nothing_are_nothing() -> None:
+    assert svg.curves({"warmup": (np.array([]), np.array([]))}) == ""
+
+
+def test_reports_import_nothing_heavy() -> None:
+    code = (
+        "import sys, icons_repro.report.page, icons_repro.report.tables;"
+        "import icons_repro.report.summary;"
+        "print([m for m in ('torch', 'matplotlib', 'pyarrow', 'scipy', 'PIL') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
