@@ -130,7 +130,7 @@ def test_a_batch_that_runs_out_of_memory_is_split_and_its_rows_do_not_change(
     store = extracted(model, tmp_path / "s", batches(2))
     assert store.excluded() == [(7, "out_of_memory")]
     torch.testing.assert_close(store.read()[store.ok], whole.read()[store.ok], rtol=1e-3, atol=1e-5)
-    assert sizes[:4] == [5, 2, 3, 1]
+    assert sizes[:4] == [5, 2, 2, 1]
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
@@ -160,6 +160,11 @@ def test_an_adapter_that_gets_no_gradient_stops_the_run(model: PeftModel) -> Non
 def test_rows_that_no_batch_brought_are_an_error(model: PeftModel, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="5 of 25 rows are still missing, first position 20"):
         extracted(model, tmp_path / "s", batches(4), n_rows=25)
+
+
+def test_rows_known_to_be_unusable_are_recorded_as_such(model: PeftModel, tmp_path: Path) -> None:
+    store = extracted(model, tmp_path / "s", batches(1), n_rows=7, unusable=[5, 6])
+    assert store.excluded() == [(5, "unusable"), (6, "unusable")]
 
 
 def test_inference_mode_of_the_trainer_does_no_harm(model: PeftModel, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from icons_repro.gradients.features import Feature, SgdFeature
 from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector
-from icons_repro.gradients.store import GradientStore
+from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def extract(
     dtype: str = "float16",
     identities: Mapping[str, Any] | None = None,
     feature: Feature | None = None,
+    unusable: Sequence[int] | np.ndarray = (),
     start: int = 0,
     total: int | None = None,
     trainer: lightning.Trainer | None = None,
@@ -55,6 +56,7 @@ def extract(
         identities: fingerprints of what the rows depend on, at least `model` and `adapter`;
             hashes of the model's config and of the chosen parameters where left out.
         feature: SGD unless given (`features.py`).
+        unusable: positions whose records no batch will bring; recorded as such.
         trainer: runs the loop, with its devices and callbacks; a quiet one with a progress bar
             unless given.
 
@@ -76,6 +78,7 @@ def extract(
         flush_seconds=flush_seconds,
     )
     with writer:
+        writer.exclude(unusable, RowStatus.unusable)
         if len(writer.pending()):
             run_module(collector, writer, batches, trainer)
     store = GradientStore.open(folder)

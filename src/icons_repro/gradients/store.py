@@ -43,6 +43,8 @@ class RowStatus(IntEnum):
     non_finite = 3
     zero = 4
     out_of_memory = 5
+    unusable = 6
+    """The record itself: no image, no conversation (the data's policy is to skip it)."""
 
 
 @dataclass(frozen=True)

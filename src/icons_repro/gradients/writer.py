@@ -75,6 +75,11 @@ class StoreWriter:
         if time.monotonic() - self._flushed >= self._flush_seconds:
             self.flush()
 
+    def exclude(self, positions: Sequence[int] | np.ndarray, reason: RowStatus) -> None:
+        """Record rows that will hold no gradient, and why."""
+        n = len(positions)
+        self.write(positions, torch.zeros(n, self.info.dim), torch.zeros(n), [int(reason)] * n)
+
     def flush(self) -> None:
         """Bring the data to disk, then mark the rows as done."""
         for name in ("rows", "norms", "scales"):

@@ -22,6 +22,7 @@ import torch
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.gradients.store import GradientStore, require_same
+from icons_repro.influence.consensus import merge_subtasks
 from icons_repro.influence.stream import multiply
 
 log = logging.getLogger(__name__)
@@ -136,14 +137,8 @@ def reduce_subtasks(matrix: InfluenceMatrix, how: Reduce = "mean") -> InfluenceM
     """Reduce columns `TASK/SUBTASK` to one column a task; other columns stay as they are."""
     if how not in ("max", "mean"):
         raise ConfigError(f"reduce={how!r}: choose max or mean")
-    groups: dict[str, list[int]] = {}
-    for column, name in enumerate(matrix.tasks):
-        groups.setdefault(name.split("/", 1)[0], []).append(column)
-    values = np.empty((len(matrix.keys), len(groups)), dtype=np.float32)
-    for i, columns in enumerate(groups.values()):
-        part = matrix.values[:, columns]
-        values[:, i] = part.max(axis=1) if how == "max" else part.mean(axis=1)
-    return InfluenceMatrix(values, tuple(groups), matrix.keys)
+    values, tasks = merge_subtasks(matrix.values, matrix.tasks, how)
+    return InfluenceMatrix(values.astype(np.float32, copy=False), tasks, matrix.keys)
 
 
 def weighted_sum(matrices: Sequence[tuple[float, InfluenceMatrix]]) -> InfluenceMatrix:

@@ -1,0 +1,55 @@
+"""The public names: gradients -> projector -> store -> influence -> vote, from Python alone.
+
+Nothing here needs Hydra. Shapes: B samples in a batch, D parameters, d projected, N rows, T tasks.
+
+    PerSampleGradients(model, parameters)(batch)      one [B, *shape] per parameter, and losses [B]
+    build_projector(layout, kind, dim, seed)          rows [B, D] -> [B, d]
+    extract(gradients, projector, data, folder)       GradientStore of N normalised rows [N, d]
+    score(train, {task: validation, ...})             InfluenceMatrix, float32 [N, T]
+    task_directions(...), score_direct(...)           the same, exact, without projection or store
+    vote(influence.values, percentile)                votes [N]
+"""
+
+from __future__ import annotations
+
+from icons_repro.core.types import InfluenceMatrix
+from icons_repro.gradients.direct import TaskDirections, score_direct, task_directions
+from icons_repro.gradients.extract import extract
+from icons_repro.gradients.features import AdamFeature, SgdFeature, SignFeature, build_feature
+from icons_repro.gradients.layout import ParameterLayout
+from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.shards import assemble, shard_range
+from icons_repro.gradients.store import GradientStore, RowStatus
+from icons_repro.gradients.writer import open_writer, pending, remaining_batches
+from icons_repro.influence.consensus import vote
+from icons_repro.influence.score import reduce_subtasks, score, weighted_sum
+from icons_repro.models.lora import gradient_parameters
+
+__all__ = [
+    "AdamFeature",
+    "GradientStore",
+    "InfluenceMatrix",
+    "ParameterLayout",
+    "PerSampleGradients",
+    "Projector",
+    "RowStatus",
+    "SgdFeature",
+    "SignFeature",
+    "TaskDirections",
+    "assemble",
+    "build_feature",
+    "build_projector",
+    "extract",
+    "gradient_parameters",
+    "open_writer",
+    "pending",
+    "reduce_subtasks",
+    "remaining_batches",
+    "score",
+    "score_direct",
+    "shard_range",
+    "task_directions",
+    "vote",
+    "weighted_sum",
+]
