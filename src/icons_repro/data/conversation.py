@@ -64,7 +64,7 @@ class ConversationEncoder:
             count = text.count(IMAGE_TOKEN)
             if count and self.image_first:
                 text = f"{IMAGE_TOKEN}\n" * count + text.replace(IMAGE_TOKEN, "").strip()
-            messages.append({"role": ROLES[turn["from"]], "content": text.strip()})
+            messages.append({"role": ROLES[turn["from"]], "content": text})
         return messages
 
     def render(self, conversations: Sequence[Mapping[str, str]]) -> tuple[str, list[list[int]]]:

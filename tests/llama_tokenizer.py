@@ -1,0 +1,110 @@
+"""A tokenizer that cuts text as Llama's does, small enough to work its tokens out by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
+
+from icons_repro.models.template import chat_template
+
+SPECIALS = ("<unk>", "<s>", "</s>")
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+WORDS = "USER ASSISTANT what color is it how many red two birds fly south"
+
+
+def words_of(text: str) -> list[str]:
+    """Return the pieces, each with the space before it."""
+    for mark in ".,':":
+        text = text.replace(mark, f" {mark} ")
+    return text.split()
+
+
+def llama_like(legacy: bool, extra: tuple[str, ...] = ("<image>",)) -> PreTrainedTokenizerFast:
+    """Return a BPE over whole words: each is one token with the space before it, as `▁red`.
+
+    Other text falls into characters. `legacy` puts a space after special tokens, as Llama's
+    sentencepiece tokenizer does by default; without it, only at the start of a text.
+    """
+    words = [f"▁{w}" for w in dict.fromkeys([*words_of(SYSTEM), *WORDS.split()])]
+    words += ["USER"]  # after </s>, where the tokenizer adds no space
+    letters = sorted({c for word in words for c in word} | set(f":?\n{string.ascii_lowercase}"))
+    vocabulary = {token: i for i, token in enumerate((*SPECIALS, *letters))}
+    merges = []
+    for word in words:
+        for end in range(2, len(word) + 1):
+            if word[:end] not in vocabulary:
+                vocabulary[word[:end]] = len(vocabulary)
+                merges.append((word[: end - 1], word[end - 1]))
+    tokenizer = Tokenizer(BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+        "▁", prepend_scheme="always" if legacy else "first", split=True
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
+        additional_special_tokens=list(extra),
+        padding_side="right",
+    )
+
+
+def write_sentencepiece(folder: Path, legacy: bool) -> SentencePieceProcessor:
+    """Write `tokenizer.model` and its config as a Vicuna folder has them; return the model."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([f"{SYSTEM} {WORDS} {c}" for c in string.ascii_letters]),
+        model_writer=model,
+        vocab_size=480,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    config = {
+        "tokenizer_class": "LlamaTokenizer",
+        "legacy": legacy,
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def processor(
+    template: str,
+    legacy: bool = True,
+    extra: tuple[str, ...] = ("<image>",),
+    tokenizer: Any = None,
+) -> LlavaProcessor:
+    """Return a LLaVA processor whose image takes 4 tokens."""
+    tokenizer = tokenizer or llama_like(legacy, extra)
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+        ),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat_template(template, tokenizer),
+    )
