@@ -39,6 +39,9 @@ SCHEMA = pa.schema(
     ]
 )
 BATCH_ROWS = 4096
+"""Rows of every Arrow batch but the last, so that a position says where its row is."""
+Row = tuple[str, str, str, int, list[str], str | None]
+to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class RecordTable:
@@ -47,34 +50,43 @@ class RecordTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         with pa.memory_map(str(path)) as source:
-            self._table = pa.ipc.open_file(source).read_all()
+            reader = pa.ipc.open_file(source)
+            self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self._table = pa.Table.from_batches(self._batches, SCHEMA)
 
     def __len__(self) -> int:
         return self._table.num_rows
 
     def __getitem__(self, position: int) -> Record:
-        row = self._table.slice(position, 1)
-        return Record(
-            position=position,
-            key=row["key"][0].as_py(),
-            raw=json.loads(row["json"][0].as_py()),
-            images=tuple(row["images"][0].as_py()),
-            source=row["source"][0].as_py(),
+        batch, row = self._locate(position)
+        key, raw, source, images = (
+            batch.column(name)[row].as_py() for name in ("key", "json", "source", "images")
         )
+        return Record(position, key, json.loads(raw), tuple(images), source)
+
+    def _locate(self, position: int) -> tuple[pa.RecordBatch, int]:
+        if not 0 <= position < len(self):
+            raise IndexError(f"row {position} of {len(self)} in {self.path}")
+        number, row = divmod(position, BATCH_ROWS)
+        return self._batches[number], row
 
     def json_line(self, position: int) -> str:
         """Return the row as the JSON text it was, without parsing it."""
-        return self._table["json"][position].as_py()
+        batch, row = self._locate(position)
+        text: str = batch.column("json")[row].as_py()
+        return text
 
     @property
     def keys(self) -> np.ndarray:
         """Content keys `[N]`, dtype `S32`."""
-        return self._table["key"].to_numpy().astype(KEY_DTYPE)
+        fixed = self._table["key"].cast(pa.binary()).cast(pa.binary(KEY_DTYPE.itemsize))
+        return np.concatenate([np.frombuffer(c.buffers()[1], KEY_DTYPE) for c in fixed.chunks])
 
     @property
     def sources(self) -> np.ndarray:
         """Source names `[N]`, str."""
-        return self._table["source"].to_numpy().astype(str)
+        encoded = self._table["source"].combine_chunks().dictionary_encode()
+        return np.asarray(encoded.dictionary.to_pylist(), dtype=str)[encoded.indices.to_numpy()]
 
     @property
     def words(self) -> np.ndarray:
@@ -111,7 +123,7 @@ def build_records(
         Progress(transient=True, disable=not sys.stderr.isatty()) as progress,
     ):
         bar = progress.add_task(f"reading {source.name}", total=source.stat().st_size)
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for raw, offset in iter_rows(source):
             row, problem = _row(raw, root, policy)
             if problem:
@@ -121,11 +133,11 @@ def build_records(
             rows.append(row)
             total += 1
             if len(rows) == BATCH_ROWS:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+                writer.write_batch(_batch(rows))
                 rows.clear()
                 progress.update(bar, completed=offset)
         if rows:
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+            writer.write_batch(_batch(rows))
     if not total:
         raise DataError(f"{source} has no rows. Add some, or leave the file out.")
     if total == sum(reasons.values()):
@@ -135,19 +147,25 @@ def build_records(
     return {"rows": total, "usable": total - reasons.total(), "skipped": dict(reasons)}
 
 
-def _row(raw: Any, root: Path, policy: RecordPolicy) -> tuple[dict[str, Any], RowProblem | None]:
-    """Return the Arrow row of `raw` and what is wrong with it, if anything."""
+def _batch(rows: list[Row]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _row(raw: Any, root: Path, policy: RecordPolicy) -> tuple[Row, RowProblem | None]:
+    """Return the row of `raw` in `SCHEMA`'s order, and what is wrong with it, if anything."""
     problem = check_row(raw, root, policy.check_images)
     sound = isinstance(raw, Mapping)
     usable = sound and problem is None
-    row = {
-        "key": content_key(raw if sound else {"row": raw}),
-        "json": json.dumps(raw, ensure_ascii=False),
-        "source": record_source(raw) if usable else "",
-        "words": count_words(raw) if usable else 0,
-        "images": list(row_images(raw)) if usable else [],
-        "problem": problem.reason if problem else None,
-    }
+    row = (
+        content_key(raw if sound else {"row": raw}),
+        to_json(raw),
+        record_source(raw) if usable else "",
+        count_words(raw) if usable else 0,
+        list(row_images(raw)) if usable else [],
+        problem.reason if problem else None,
+    )
     return row, problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,12 +81,12 @@ def _check_images(raw: Mapping[str, Any], root: Path, level: str) -> RowProblem 
 
 def check_image(root: Path, path: str, level: str) -> RowProblem | None:
     """Return what is wrong with one image; `level` is none, exists or decode."""
-    full = root / path
-    if ".." in Path(path).parts or Path(path).is_absolute():
+    if path.startswith("/") or ".." in path.split("/"):
         return RowProblem("image_outside", f"image {path!r} leaves the image folder {root}")
     if level == "none":
         return None
-    if not full.is_file():
+    full = f"{root}/{path}"  # a string: millions of rows pass here
+    if not os.path.isfile(full):
         return RowProblem("missing_image", f"image {path!r} is not in {root}")
     if level == "decode":
         try:
