@@ -167,6 +167,7 @@ def test_wandb_shows_nothing_on_the_screen(
 ) -> None:
     with Tracker(tmp_path, "n", "g", CONFIG, OFFLINE) as tracker:
         tracker.step("warmup", {"step": 1, "loss": 1.0})
+        tracker.describe()
     shown = capfd.readouterr()
     assert (shown.out, shown.err) == ("", "")
 

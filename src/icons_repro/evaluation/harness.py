@@ -81,21 +81,23 @@ class Harness:
     def _load(self, benchmark: BenchmarkSettings) -> Task:
         """Return the task with its data. Raises `UnavailableError`."""
         manager = self._manager_with(benchmark.task)
-        config = manager._get_config(benchmark.task)
-        kind = config.get("output_type", "generate_until")
-        if kind != "generate_until":
-            raise UnavailableError(f"task {benchmark.task} wants {kind}; this model generates text")
-        if problem := dataset_problem(config["dataset_path"], config.get("dataset_kwargs")):
-            raise UnavailableError(problem)
-        if benchmark.options:
-            benchmark, manager = self._overridden(benchmark, manager)
         try:
-            tasks = get_task_dict([benchmark.task], manager, "chat")
-        except Exception as error:  # whatever a dataset's loader raises
-            raise UnavailableError(
-                f"data: {benchmark.task} cannot be loaded: {_cause(error)}"
-            ) from error
-        return tasks[benchmark.task]
+            config = {**manager._get_config(benchmark.task), **benchmark.options}
+            kind = config.get("output_type", "generate_until")
+            if kind != "generate_until":
+                raise UnavailableError(
+                    f"{benchmark.task} wants {kind}; this model only generates text"
+                )
+            if problem := dataset_problem(config["dataset_path"], config.get("dataset_kwargs")):
+                raise UnavailableError(problem)
+            if benchmark.options:
+                benchmark, manager = self._overridden(benchmark, manager)
+            return get_task_dict([benchmark.task], manager, "chat")[benchmark.task]
+        except UnavailableError:
+            raise
+        except Exception as error:  # whatever a task's own code or a dataset's loader raises
+            reason = f"{benchmark.task} cannot be loaded: {_cause(error)}"
+            raise UnavailableError(reason) from error
 
     def _answer_and_score(self, task: Task, label: str) -> dict[str, Any]:
         """Run lmms-eval's evaluator on one task."""

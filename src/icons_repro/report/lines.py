@@ -19,4 +19,10 @@ class Line:
     """`THIS_RUN`, `RANDOM` or `FULL`."""
     selection: Step
     adapter: Step
-    scores: Step
+    scores: Step | None
+    """None where the run does not evaluate."""
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps of this model alone, in order of work."""
+        return [step for step in (self.selection, self.adapter, self.scores) if step]

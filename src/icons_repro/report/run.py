@@ -92,9 +92,14 @@ class Reporter:
         )
 
     def _results(self, line: Line) -> Results:
-        if not self.cache.is_ready(line.scores):
-            return {}
-        return read_results(self.cache.path(line.scores))
+        folder = self._score_folder(line)
+        return read_results(folder) if folder else {}
+
+    def _score_folder(self, line: Line) -> Path | None:
+        """Return where a line's scores are, or None if they are not."""
+        if line.scores is None or not self.cache.is_ready(line.scores):
+            return None
+        return self.cache.path(line.scores)
 
     def _blind(self, world: Step | None) -> dict[str, float]:
         if world is None or not self.cache.is_ready(world):
@@ -112,7 +117,7 @@ class Reporter:
                 names.setup,
                 self.config.scale,
                 scored[line.name],
-                self.cache.path(line.scores),
+                self._score_folder(line),
             )
             for line in self.lines
             if scored[line.name]
@@ -164,7 +169,7 @@ class Reporter:
         others = {
             step.fingerprint: f"{step.stage}_{line.name}"
             for line in self.lines[1:]
-            for step in (line.selection, line.adapter, line.scores)
+            for step in line.steps
         }
         for fingerprint, artifact in self.cache.used.items():
             name = others.get(fingerprint, artifact.step.stage)
@@ -226,8 +231,8 @@ class Reporter:
         files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
         if self.cache.is_ready(line.adapter):
             files["adapter"] = self.cache.path(line.adapter)
-        if self.cache.is_ready(line.scores):
-            files["answers"] = self.cache.path(line.scores) / "answers"
+        if scores := self._score_folder(line):
+            files["answers"] = scores / "answers"
         files["metrics"] = self.tracker.path
         return files
 

@@ -54,8 +54,9 @@ def print_summary(
 
 
 def _say_what_is_missing(console: Console, relative: Relative) -> None:
-    if relative.left_out:
-        console.print(f"  [dim]without {', '.join(relative.left_out)}[/]", highlight=False)
+    for reason in dict.fromkeys(relative.left_out.values()):
+        names = ", ".join(name for name, why in relative.left_out.items() if why == reason)
+        console.print(f"  [dim]without {names}: {reason}[/]", highlight=False)
     if relative.note:
         console.print(f"  [dim]no interval: {relative.note}[/]", highlight=False)
 

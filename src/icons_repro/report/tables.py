@@ -64,8 +64,7 @@ def end_table(lines: Mapping[str, Results], blind: Mapping[str, float], title: s
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
-    table.add_column("benchmark")
-    table.add_column("metric", style="dim")
+    table.add_column("benchmark", no_wrap=True)
     if blind:
         table.add_column("blind", justify="right", style="dim")
     for name in lines:
@@ -73,8 +72,7 @@ def end_table(lines: Mapping[str, Results], blind: Mapping[str, float], title: s
     table.add_column("of full", justify="right")
     for benchmark in _names(lines):
         found = {name: results.get(benchmark) for name, results in lines.items()}
-        metric = next(str(r["metric"]) for r in found.values() if r is not None)
-        cells = [benchmark, metric]
+        cells = [benchmark]
         cells += [f"{blind[benchmark]:.1f}" if benchmark in blind else DASH] if blind else []
         cells += [score_text(result) for result in found.values()]
         table.add_row(*cells, _share(found.get(THIS_RUN), found.get(FULL)))

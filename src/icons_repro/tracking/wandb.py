@@ -158,5 +158,5 @@ class WandbRun:
         if self.mode == "off":
             return {"mode": "off"} | ({"problem": self._problem} if self._problem else {})
         described = {"mode": self.mode, "id": self.id, "group": self._group}
-        url = getattr(self._run, "url", None)
+        url = getattr(self._run, "url", None) if self.mode == "online" else None
         return described | ({"url": url} if url else {"folder": str(self.folder)})
