@@ -159,3 +159,35 @@ def test_a_bad_row_stops_the_run_naming_it_and_skip_lists_it(output: Path) -> No
     (line,) = "".join(lists).splitlines()
     assert json.loads(line)["row"] == with_image
     assert json.loads(line)["reason"] == "missing_image"
+
+
+def test_skipped_rows_take_no_part_and_shift_no_other(output: Path) -> None:
+    (world,) = (path.parent for path in output.glob("cache/world/*/manifest.json"))
+    pool = json.loads((world / "pool.json").read_text())[:120]
+    pool[3]["conversations"][1]["value"] = ""
+    (output / "gap.json").write_text(json.dumps(pool))
+    result = run(
+        output,
+        f"data.json={output / 'gap.json'}",
+        f"data.images={world / 'images'}",
+        f"targets.folder={world / 'targets'}",
+        f"targets.images={world / 'images'}",
+        "data.world=null",
+        "data.on_bad_row=skip",
+        "warmup.fraction=0.3",
+        "budget=0.5",
+        "stages=[select]",
+        small=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = results_of(output, "tiny/icons_20pct/icons-b0.5-s0-*")
+    assert results["n_pool"] == 119
+    assert results["n_selected"] == 59
+    folder = Path(results["selection"])
+    positions = np.load(folder / "positions.npy")
+    assert 3 not in positions
+    subset = json.loads((folder / "subset.json").read_text())
+    assert subset == [pool[i] for i in positions]
+    scores = pq.read_table(folder / "scores.parquet")
+    assert scores.num_rows == 120
+    assert np.isnan(scores["score"][3].as_py())

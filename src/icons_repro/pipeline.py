@@ -51,7 +51,8 @@ class Experiment:
         seed = self.config.seed
         selection = self.graph.selection(selector, budget, seed)
         adapter = self.graph.adapter(selection, seed)
-        return Line(name, selection, adapter, self.graph.scores(adapter))
+        scored = "evaluate" in self.config.stages
+        return Line(name, selection, adapter, self.graph.scores(adapter) if scored else None)
 
     def references(self) -> list[Line]:
         """Return the full-data and random runs to compare with, at the same seed and recipe.
@@ -67,9 +68,11 @@ class Experiment:
         ]
         if c.budget == 1.0:
             lines = lines[:1]
-        lines = [line for line in lines if line.scores.fingerprint != self.line.scores.fingerprint]
+        lines = [
+            line for line in lines if line.adapter.fingerprint != self.line.adapter.fingerprint
+        ]
         if c.reference == "reuse":
-            lines = [line for line in lines if self.cache.is_ready(line.scores)]
+            lines = [line for line in lines if self.cache.is_ready(line.steps[-1])]
         return lines
 
     def goals(self) -> list[Step]:
@@ -85,14 +88,14 @@ class Experiment:
             steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
         if not ends:
             steps += [g.warmup] if "warmup" in stages else []
-            steps += [g.train_gradients] if "extract" in stages else []
-            steps += [g.target_gradients] if "extract" in stages and not self._sharded() else []
+            stored = "extract" in stages and self.config.gradients.mode == "store"
+            steps += [g.train_gradients] if stored else []
+            steps += [g.target_gradients] if stored and not self._sharded() else []
             steps += [g.influence] if "score" in stages else []
         steps += [self.line.selection] if "select" in stages else []
         steps += [self.line.adapter] if "finetune" in stages else []
         if "evaluate" in stages:
-            steps.append(self.line.scores)
-            steps += [line.scores for line in self.references()]
+            steps += [line.steps[-1] for line in (self.line, *self.references())]
         return steps
 
     def _sharded(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,15 +99,18 @@ def bucketed_loader(
     positions: np.ndarray,
     token_budget: int,
     workers: int = 0,
+    remaining: Callable[[Batches], Batches] | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader over `positions` in batches of similar length, for passes without training.
 
     Lengths are estimated from words and images; the order of batches carries no meaning, since
-    every batch brings its rows' positions.
+    every batch brings its rows' positions. `remaining` drops the batches that are done already.
     """
     table = dataset.table
     lengths = table.words[positions] + table.image_counts[positions] * dataset.encoder.image_length
     batches = [positions[rows] for rows in token_budget_batches(lengths, token_budget)]
+    if remaining:
+        batches = remaining(batches)
     return DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_sampler=FixedBatches(batches),

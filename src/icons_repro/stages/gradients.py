@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def fill_store(
     from icons_repro.data.datamodule import bucketed_loader, open_dataset
     from icons_repro.gradients.extract import extract
     from icons_repro.gradients.shards import shard_range
+    from icons_repro.gradients.writer import remaining_batches
     from icons_repro.training.progress import predict_trainer
 
     images = (ws.inputs.get("pool") or ws.inputs["targets"]) / "images"
@@ -125,17 +127,26 @@ def fill_store(
     start, stop = shard_range(len(dataset), *shard)
     usable = np.flatnonzero(dataset.table.usable)
     wanted = usable[(usable >= start) & (usable < stop)]
+    unusable = np.setdiff1d(np.arange(start, stop), wanted)
     gradients, projector, feature = parts
     store = extract(
         gradients,
         projector,
-        bucketed_loader(dataset, collate, wanted, settings.token_budget, data.num_workers),
+        bucketed_loader(
+            dataset,
+            collate,
+            wanted,
+            settings.token_budget,
+            data.num_workers,
+            partial(remaining_batches, folder),
+        ),
         folder,
         n_rows=stop - start,
         keys=dataset.table.keys[start:stop],
         dtype=settings.dtype,
         identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
         feature=feature,
+        unusable=unusable,
         start=start,
         total=len(dataset),
         trainer=predict_trainer(f"gradients of {records.name}", trainer),
@@ -204,3 +215,66 @@ def influence(
 
     inputs = {"pool": pool, "targets": targets, "train": train, "validation": validation}
     return Step("influence", build, {"subtasks": names}, inputs)
+
+
+def influence_direct(
+    settings: GradientSettings,
+    targets_settings: TargetSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    base: Step,
+    warmup: Step,
+    pool: Step,
+    targets: Step,
+) -> Step:
+    """Exact influence: unprojected gradients, scored as they are formed, none stored."""
+    names = targets_settings.subtasks
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.data.datamodule import bucketed_loader, open_dataset
+        from icons_repro.data.records import RecordTable
+        from icons_repro.data.target_tasks import subtasks
+        from icons_repro.gradients.direct import score_direct, task_directions
+        from icons_repro.training.progress import predict_trainer
+
+        none = {"kind": "none", "dim": None, "seed": 0}
+        gradients, _, feature = gradient_parts(ws, settings, none, trainer, settings.train_feature)
+        images = ws.inputs["targets"] / "images"
+        loaders, split = {}, {}
+        for folder in task_folders(ws.inputs["targets"]):
+            rows, collate = open_dataset(folder, images, ws.inputs["base"], data)
+            usable = np.flatnonzero(rows.table.usable)
+            loaders[folder.name] = bucketed_loader(rows, collate, usable, settings.token_budget)
+            if folder.name in names:
+                split[folder.name] = subtasks(RecordTable(folder / "records.arrow"))
+        directions = task_directions(
+            gradients,
+            loaders,
+            subtasks=split,
+            feature=feature,
+            trainer=predict_trainer("gradients of the targets", trainer),
+        )
+        pool_rows, collate = open_dataset(
+            ws.inputs["pool"], ws.inputs["pool"] / "images", ws.inputs["base"], data
+        )
+        usable = np.flatnonzero(pool_rows.table.usable)
+        matrix = score_direct(
+            gradients,
+            directions,
+            bucketed_loader(pool_rows, collate, usable, settings.token_budget, data.num_workers),
+            ws.out / "scores",
+            n_rows=len(pool_rows),
+            keys=pool_rows.table.keys,
+            feature=feature,
+            unusable=np.flatnonzero(~pool_rows.table.usable),
+            identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
+            trainer=predict_trainer("gradients of the pool", trainer),
+        )
+        matrix.save(ws.out / "influence.parquet")
+        excluded = int(np.isnan(matrix.values).any(axis=1).sum())
+        return {"rows": len(matrix.keys), "columns": list(matrix.tasks), "excluded": excluded}
+
+    config = gradient_config(settings, {}, data, trainer, settings.train_feature)
+    config |= {"mode": "direct", "subtasks": names}
+    inputs = {"base": base, "warmup": warmup, "pool": pool, "targets": targets}
+    return Step("influence", build, config, inputs, resumable=True)
