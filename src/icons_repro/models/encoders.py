@@ -1,0 +1,89 @@
+"""CLIP: one space for images and texts, from a local folder or, when online, from the hub.
+
+The tiny world's own pair (`tiny_clip/`, made by data/tiny/clip.py) and
+openai/clip-vit-large-patch14-336 are loaded by the same lines.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn import functional
+from transformers import AutoModel, AutoProcessor, CLIPModel
+
+from icons_repro.core.errors import DataError, UserError
+
+TINY_CLIP = Path(__file__).parent / "tiny_clip"
+"""The shipped pair of the tiny world."""
+
+
+@dataclass(frozen=True)
+class ClipEncoder:
+    """A CLIP model with its own preprocessing (resize, centre crop; text cut at its length)."""
+
+    model: CLIPModel
+    processor: Any
+
+    @property
+    def dim(self) -> int:
+        """Width of the shared space."""
+        config: Any = self.model.config
+        return int(config.projection_dim)
+
+    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
+        """Return `[I, 3, H, W]`, each image prepared by itself."""
+        prepared: Any = self.processor.image_processor(images, return_tensors="pt")
+        return prepared["pixel_values"]
+
+    def tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """Return `input_ids` and `attention_mask` `[B, L]`, cut at the model's length."""
+        config: Any = self.model.config.text_config
+        length = config.max_position_embeddings
+        encoded = self.processor.tokenizer(
+            texts, padding=True, truncation=True, max_length=length, return_tensors="pt"
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return unit vectors float32 `[I, d]`."""
+        found = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
+        return functional.normalize(found.pooler_output.float(), dim=1)
+
+    def encode_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return unit vectors float32 `[B, d]`."""
+        found = self.model.get_text_features(input_ids, attention_mask)
+        return functional.normalize(found.pooler_output.float(), dim=1)
+
+
+def load_clip(name: str | Path, dtype: torch.dtype = torch.float32) -> ClipEncoder:
+    """Load the CLIP of a Hugging Face folder, or of the hub, in eval mode, without gradients.
+
+    Raises:
+        UserError: neither a folder here, nor can it be fetched.
+        DataError: it is another kind of model.
+    """
+    local = Path(name).is_dir()
+    if not local and offline():
+        raise UserError(
+            f"features.clip={name}: no such folder, and Hugging Face is set offline. Give the "
+            "folder of a downloaded CLIP, or unset HF_HUB_OFFLINE."
+        )
+    try:
+        model = AutoModel.from_pretrained(name, dtype=dtype, local_files_only=local)
+        processor = AutoProcessor.from_pretrained(name, local_files_only=local)
+    except OSError as error:
+        raise UserError(f"features.clip={name}: cannot load it ({error}).") from error
+    if not isinstance(model, CLIPModel):
+        raise DataError(f"features.clip={name} is a {model.config.model_type}, not a CLIP.")
+    return ClipEncoder(model.eval().requires_grad_(False), processor)
+
+
+def offline() -> bool:
+    """Say whether Hugging Face's clients were told not to use the network."""
+    flags = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(flag.upper() in ("1", "ON", "YES", "TRUE") for flag in flags)
