@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import (
     BenchmarkGroup,
+    FeatureSettings,
     GradientSettings,
     LoggerSettings,
     LoraSettings,
@@ -75,6 +76,7 @@ class RunConfig:
     finetune: TrainSettings
     gradients: GradientSettings
     projector: dict[str, Any]
+    features: FeatureSettings
     selector: dict[str, Any]
     references: dict[str, dict[str, Any]]
     """Selectors of the reference runs: `random` and `full`."""

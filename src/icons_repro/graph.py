@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,16 @@ from typing import Any
 from icons_repro.config import RunConfig
 from icons_repro.core.artifacts import Step
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import DataSettings, RecordPolicy
-from icons_repro.stages import evaluation, gradients, prepare, selection, training
+from icons_repro.core.settings import DataSettings, GradientSettings, RecordPolicy
+from icons_repro.stages import (
+    content,
+    evaluation,
+    features,
+    gradients,
+    prepare,
+    selection,
+    training,
+)
 
 
 class Graph:
@@ -72,9 +81,21 @@ class Graph:
 
     @cached_property
     def influence(self) -> Step:
-        """The influence matrix."""
+        """The influence matrix, from the gradient stores or taken directly."""
+        c = self.config
+        if c.gradients.mode == "direct":
+            return gradients.influence_direct(
+                c.gradients,
+                c.targets,
+                self.encoding,
+                c.trainer,
+                self.base,
+                self.warmup,
+                self.pool,
+                self.targets,
+            )
         return gradients.influence(
-            self.config.targets,
+            c.targets,
             self.pool,
             self.targets,
             self.train_gradients,
@@ -85,10 +106,21 @@ class Graph:
 
     def feature(self, name: str) -> Step:
         """Return the step that makes what a selector calls `name` in `requires`."""
+        c = self.config
         makers: Mapping[str, Callable[[], Step | None]] = {
             "influence": lambda: self.influence,
+            "influence_less": self._influence_less,
             "validation_counts": lambda: self.targets,
             "truth": lambda: self.world,
+            "forward_stats": lambda: self._model_pass(features.forward),
+            "hidden_last": lambda: self._model_pass(features.forward),
+            "hidden_mean": lambda: self._model_pass(features.forward),
+            "coincide": lambda: self._model_pass(features.coincide),
+            "clip": self._clip,
+            "self_filter": self._self_filter,
+            "instance_gradients": self._instance_gradients,
+            "answer_words": lambda: content.answer_words(self.pool),
+            "released_keys": lambda: content.released_keys(c.features, self.pool, self.index),
         }
         if name not in makers:
             raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(makers)}.")
@@ -97,11 +129,60 @@ class Graph:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")
         return step
 
+    def _model_pass(self, make: Callable[..., Step]) -> Step:
+        """A forward pass over the pool, of the warm-up model or of the base."""
+        c = self.config
+        return make(c.features, self.encoding, c.trainer, self.base, self.warmup, self.pool)
+
+    def _clip(self) -> Step:
+        c = self.config
+        return features.clip(c.features, c.trainer, self.pool, self.index, c.data.num_workers)
+
+    def _self_filter(self) -> Step:
+        c = self.config
+        return features.self_filter(
+            c.features, c.lora, self.encoding, c.trainer, self.base, self.pool, self._clip()
+        )
+
+    def _instance_gradients(self) -> Step:
+        """TIVE's gradients: plain ones of the attention's LoRA, at the warm-up model."""
+        c = self.config
+        settings = replace(
+            c.gradients,
+            mode="store",
+            parameters=c.features.instance_parameters,
+            train_feature="sgd",
+            shard=None,
+        )
+        return features.instance_gradients(self._gradients(gradients.train_gradients, settings))
+
+    def _influence_less(self) -> Step:
+        """LESS's influence, Adam directions against plain gradients, at the last checkpoint alone.
+
+        LESS sums over the checkpoints of its epochs; the warm-up here keeps the final one.
+        """
+        settings = replace(
+            self.config.gradients,
+            mode="store",
+            train_feature="adam",
+            val_feature="sgd",
+            shard=None,
+        )
+        train = self._gradients(gradients.train_gradients, settings)
+        validation = self._gradients(gradients.target_gradients, settings)
+        return gradients.influence(self.config.targets, self.pool, self.targets, train, validation)
+
+    def _gradients(self, make: Callable[..., Step], settings: GradientSettings) -> Step:
+        """Gradient stores of the pool or of the target tasks, by other settings than the run's."""
+        c = self.config
+        rows = self.pool if make is gradients.train_gradients else self.targets
+        return make(settings, c.projector, self.encoding, c.trainer, self.base, self.warmup, rows)
+
     def selection(self, selector: Mapping[str, Any], budget: float, seed: int) -> Step:
         """The rows that `selector` keeps."""
         needed = sorted(selection.make_selector(selector).requires)
-        features = {name: self.feature(name) for name in needed}
-        return selection.select(selector, budget, seed, self.pool, features)
+        given = {name: self.feature(name) for name in needed}
+        return selection.select(selector, budget, seed, self.pool, given)
 
     def adapter(self, chosen: Step, seed: int) -> Step:
         """The adapter trained on `chosen`, from the base model."""

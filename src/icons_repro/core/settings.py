@@ -104,10 +104,23 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The base model that every run starts from."""
+    """The base model that every run starts from. A name is a folder, or a hub repository."""
 
+    kind: Literal["tiny", "folder", "assembled"] = "tiny"
+    """`tiny` is the base that ships; `folder` a LLaVA in transformers' layout; `assembled` joins
+    a language model, a CLIP tower and LLaVA's projector."""
     folder: str | None = None
-    """A Hugging Face folder with a LLaVA and its processor. None takes the tiny base."""
+    """For `folder`: the LLaVA with its processor."""
+    language: str | None = None
+    """For `assembled`: a Llama, Vicuna or Qwen2 checkpoint."""
+    vision: str | None = None
+    """For `assembled`: a CLIP checkpoint."""
+    projector: str | None = None
+    """For `assembled`: `mm_projector.bin`, or what holds it."""
+    template: Literal["v1", "llama3", "qwen"] | None = None
+    """Chat template of the package to use. None keeps the folder's own."""
+    shape: dict[str, int] | None = None
+    """Widths and depths, for plans made before the checkpoint is there (report/cost.py)."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,40 @@ class GradientSettings:
     """Independent position ranges, each its own artifact."""
     shard: int | None = None
     """Compute this shard alone (stages=[extract]); None computes all of them."""
+
+
+@dataclass(frozen=True)
+class SelfFilterSettings:
+    """Stage 1 of Self-Filter: the score net's training. The original: LLaVA-158K, every weight."""
+
+    lora: bool = True
+    """Train the run's LoRA and projector beside the score net; False trains every weight."""
+    score_learning_rate: float = 1e-3
+    """Of the score net; the original's is not verified."""
+    seed: int = 0
+    """Not the run's seed, so that a sweep trains the score net once."""
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3))
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What the baselines read: forward statistics, embeddings, scores. Each is computed once."""
+
+    model: Literal["warmup", "base"] = "warmup"
+    """The model behind losses, EL2N, margins, hidden states and COINCIDE's features."""
+    clip: str | None = None
+    """A CLIP in Hugging Face's format: folder, or hub name. None takes the tiny world's own."""
+    coincide_layers: list[int] = field(default_factory=lambda: [3, 7, 11, 15, 19])
+    """Layers of the language model, from 0. COINCIDE took these of TinyLLaVA-2B."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type of stored hidden states and COINCIDE features."""
+    token_budget: int = 4096
+    """Padded tokens in one batch."""
+    instance_parameters: str = r"\.self_attn\..*\.lora_[AB]\."
+    """Whose gradients TIVE reads: the attention's LoRA. Projected as the run's `projector` says."""
+    released: str | None = None
+    """A published subset in LLaVA's JSON, for `selector=released`."""
+    self_filter: SelfFilterSettings = field(default_factory=SelfFilterSettings)
 
 
 @dataclass(frozen=True)

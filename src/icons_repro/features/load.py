@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,71 @@ import pyarrow.parquet as pq
 
 from icons_repro.core.types import InfluenceMatrix
 
+FORWARD_STATISTICS = ("loss", "el2n", "margin")
+
 
 def load_feature(name: str, folder: Path, usable: np.ndarray) -> Any:
-    """Return what `Pool.features[name]` holds, for the rows where `usable` `[N]` is true."""
-    if name == "influence":
-        matrix = InfluenceMatrix.load(folder / "influence.parquet")
-        return InfluenceMatrix(matrix.values[usable], matrix.tasks, matrix.keys[usable])
-    if name == "validation_counts":
-        counts = json.loads((folder / "manifest.json").read_text())["counts"]
-        return {task: count["usable"] for task, count in counts.items()}
-    if name == "truth":
-        table = pq.read_table(folder / "truth.parquet")
-        return {c: table[c].to_numpy(zero_copy_only=False)[usable] for c in table.column_names}
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-    rows = {k: v if usable.all() else v[usable] for k, v in arrays.items()}
-    return rows[name] if set(rows) == {name} else rows
+    """Return what `Pool.features[name]` holds, for the rows where `usable` `[N]` is true.
+
+    Arrays stay memory maps where every row is usable.
+    """
+    return LOADERS[name](folder, usable)
+
+
+def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
+    matrix = InfluenceMatrix.load(folder / "influence.parquet")
+    return InfluenceMatrix(matrix.values[usable], matrix.tasks, matrix.keys[usable])
+
+
+def _counts(folder: Path) -> dict[str, Any]:
+    counts: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["counts"]
+    return counts
+
+
+def _validation_counts(folder: Path, usable: np.ndarray) -> dict[str, int]:
+    return {task: count["usable"] for task, count in _counts(folder).items()}
+
+
+def _truth(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
+    table = pq.read_table(folder / "truth.parquet")
+    return {c: table[c].to_numpy(zero_copy_only=False)[usable] for c in table.column_names}
+
+
+def _array(folder: Path, name: str, usable: np.ndarray) -> np.ndarray:
+    array = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array if usable.all() else array[usable]
+
+
+def _one(name: str) -> Callable[[Path, np.ndarray], np.ndarray]:
+    return lambda folder, usable: _array(folder, name, usable)
+
+
+def _several(*names: str) -> Callable[[Path, np.ndarray], dict[str, np.ndarray]]:
+    return lambda folder, usable: {name: _array(folder, name, usable) for name in names}
+
+
+def _coincide(folder: Path, usable: np.ndarray) -> dict[str, Any]:
+    return {"rows": _array(folder, "rows", usable), "layers": _counts(folder)["layers"]}
+
+
+def _released_keys(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
+    subset = {name: np.load(folder / f"{name}.npy") for name in ("subset", "text")}
+    return {**subset, "pool_text": _array(folder, "pool_text", usable)}
+
+
+LOADERS: dict[str, Callable[[Path, np.ndarray], Any]] = {
+    "influence": _influence,
+    "influence_less": _influence,
+    "validation_counts": _validation_counts,
+    "truth": _truth,
+    "forward_stats": _several(*FORWARD_STATISTICS),
+    "hidden_last": _one("hidden_last"),
+    "hidden_mean": _one("hidden_mean"),
+    "coincide": _coincide,
+    "clip": _several("image", "text"),
+    "self_filter": _several("difficulty"),
+    "answer_words": _one("answer_words"),
+    "released_keys": _released_keys,
+    "instance_gradients": _several("rows", "norms"),
+}
+"""How each feature is read; its name is what selectors put in `requires`."""

@@ -1,0 +1,62 @@
+"""The loop that runs a model over the pool once, without training, and stores what it gives."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import LlavaForConditionalGeneration
+
+from icons_repro.data.dataset import Batch
+from icons_repro.features.arrays import Columns, FeatureArrays
+
+
+class FeaturePass(L.LightningModule):
+    """One pass over the pool. Subclasses say which arrays they fill, and their rows of a batch."""
+
+    arrays: FeatureArrays
+
+    @property
+    @abstractmethod
+    def columns(self) -> Columns:
+        """The arrays that `rows` gives."""
+
+    @abstractmethod
+    def rows(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return `[B, ...]` of each array, in the order of the batch."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Store one batch's rows; return its positions `[B]`."""
+        self.arrays.write(batch["positions"].cpu().numpy(), self.rows(batch))
+        return batch["positions"]
+
+
+def run_pass(
+    features: FeaturePass, loader: DataLoader[Batch], arrays: FeatureArrays, trainer: L.Trainer
+) -> dict[str, int]:
+    """Run the pass over the loader's rows (none, if all are stored); return the counts of rows."""
+    features.arrays = arrays
+    if len(loader):
+        trainer.predict(features.eval(), loader, return_predictions=False)
+    return arrays.finish()
+
+
+def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:
+    """Return the LLaVA inside a PEFT wrapper (its LoRA layers stay in place), or itself."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if callable(inner) else model  # type: ignore[return-value]
+
+
+def hidden_size(model: nn.Module) -> int:
+    """Return the width of the language model's states."""
+    config: Any = llava_of(model).config
+    return int(config.get_text_config().hidden_size)
+
+
+def model_inputs(batch: Batch) -> Batch:
+    """Return what the model's body takes: everything but labels and positions."""
+    return {k: v for k, v in batch.items() if k not in ("labels", "positions")}

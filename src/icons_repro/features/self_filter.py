@@ -1,0 +1,141 @@
+"""Stage 1 of Self-Filter: a score net trained together with the model that it weighs rows for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from icons_repro.core.settings import SelfFilterSettings
+from icons_repro.data.datamodule import PoolDataModule, open_dataset
+from icons_repro.data.dataset import Batch
+from icons_repro.features.forward_stats import sample_losses
+from icons_repro.models.llava import load_model
+from icons_repro.models.lora import PROJECTOR, attach_lora
+from icons_repro.training.callbacks import MetricsWriter, OnMetrics
+from icons_repro.training.fit import FitJob, plan_schedule
+from icons_repro.training.module import cosine_with_warmup
+from icons_repro.training.progress import StageProgress
+
+ROWS_AT_ONCE = 65_536
+
+
+class ScoreNet(nn.Module):
+    """w(z) = a . [CLIP image, CLIP text] + b, from 0 at the start, so that all rows weigh alike.
+
+    A text-only row has a zero image half. Source: METHODS.md section 4 ([Self-Filter] stage 1).
+    """
+
+    def __init__(self, image: np.ndarray, text: np.ndarray) -> None:
+        """Take CLIP's embeddings `[N, d]`, which stay on disk where they are memory maps."""
+        super().__init__()
+        self._image, self._text = image, text
+        self.linear = nn.Linear(image.shape[1] + text.shape[1], 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return w of the rows at pool positions `[B]`: float32 `[B]`."""
+        index = positions.cpu().numpy()
+        image = np.nan_to_num(np.asarray(self._image[index], dtype=np.float32))
+        rows = np.concatenate([image, self._text[index]], axis=1, dtype=np.float32)
+        scores: torch.Tensor = self.linear(torch.from_numpy(rows).to(self.linear.weight.device))
+        return scores[:, 0]
+
+    @torch.no_grad()
+    def difficulty(self, positions: np.ndarray, n_rows: int) -> np.ndarray:
+        """Return -w, float32 `[n_rows]`, NaN outside `positions`."""
+        out = np.full(n_rows, np.nan, dtype=np.float32)
+        for start in range(0, len(positions), ROWS_AT_ONCE):
+            block = positions[start : start + ROWS_AT_ONCE]
+            out[block] = -self(torch.from_numpy(block)).cpu().numpy()
+        return out
+
+
+class ScoreTuner(L.LightningModule):
+    """Trains model and score net on sum_i softmax_batch(w)_i CE_i; a hard row loses weight."""
+
+    def __init__(
+        self, model: nn.Module, net: ScoreNet, settings: SelfFilterSettings, steps: int
+    ) -> None:
+        super().__init__()
+        self.model, self.net = model, net
+        self.settings, self.steps = settings, steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return the weighted loss of a batch; rows without answer tokens have no part in it."""
+        torch.manual_seed(hash((self.settings.seed, batch_idx)))
+        losses = sample_losses(self.model, batch)
+        told = losses.isfinite()
+        weights = self.net(batch["positions"])[told].softmax(dim=0)
+        return (weights * losses[told]).sum()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with a rate each for model, projector and score net; cosine with warm-up."""
+        s = self.settings.train
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for n, p in trained if PROJECTOR not in n], "lr": s.learning_rate},
+            {"params": [p for n, p in trained if PROJECTOR in n], "lr": s.projector_learning_rate},
+            {"params": list(self.net.parameters()), "lr": self.settings.score_learning_rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=s.weight_decay)
+        warmup = math.ceil(s.warmup_ratio * self.steps)
+        schedule = LambdaLR(optimizer, lambda i: cosine_with_warmup(i, self.steps, warmup))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def train_score_net(
+    job: FitJob,
+    settings: SelfFilterSettings,
+    clip: Path,
+    out: Path,
+    on_metrics: OnMetrics | None = None,
+) -> dict[str, int]:
+    """Train on the rows of `job` and write `difficulty.npy` `[N]` and the score net.
+
+    `job.lora` None trains every weight, as the original does. One device; the softmax runs over a
+    micro-batch. The trained model is thrown away. Returns counts.
+    """
+    L.seed_everything(job.seed, workers=True, verbose=False)
+    dataset, collate = open_dataset(
+        Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
+    )
+    schedule = plan_schedule(job, dataset)
+    base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    model: nn.Module = (
+        base.requires_grad_(True) if job.lora is None else attach_lora(base, job.lora)
+    )
+    arrays = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
+    net = ScoreNet(*arrays)
+    tuner = ScoreTuner(model.train(), net, settings, schedule.steps)
+    trainer = L.Trainer(
+        accelerator=job.trainer.accelerator,
+        devices=1,
+        precision=job.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        accumulate_grad_batches=schedule.accumulate,
+        gradient_clip_val=settings.train.max_grad_norm,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[
+            MetricsWriter(out / "metrics.jsonl", on_metrics),
+            StageProgress("score net"),
+        ],
+    )
+    trainer.fit(tuner, PoolDataModule(dataset, collate, schedule, job.data.num_workers))
+    positions = np.load(job.positions)
+    np.save(out / "difficulty.npy", net.difficulty(positions, len(dataset)))
+    save_file(net.state_dict(), out / "score_net.safetensors")
+    return {"rows": len(dataset), "trained_on": len(positions), "steps": trainer.global_step}

@@ -1,0 +1,163 @@
+"""Every selector's features have a producer and a reader, and each is made once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+from icons_repro.config import register, typed
+from icons_repro.core.artifacts import ArtifactCache
+from icons_repro.core.errors import ConfigError
+from icons_repro.data.records import RecordTable
+from icons_repro.features.load import LOADERS, load_feature
+from icons_repro.graph import Graph
+from icons_repro.stages.content import text_key
+from icons_repro.stages.selection import make_selector
+
+CONF = Path(__file__).parents[2] / "conf"
+SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    with open_dict(config):
+        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
+        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+    return config
+
+
+def graph(*overrides: str) -> Graph:
+    return Graph(typed(composed(*overrides)))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_each_selector_can_be_made_and_what_it_requires_has_a_maker_and_a_reader(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "subset.json").write_text("[]")
+    g = graph(f"selector={name}", f"features.released={tmp_path}/subset.json")
+    for needed in make_selector(g.config.selector).requires:
+        assert g.feature(needed).stage
+        assert needed in LOADERS
+
+
+def test_statistics_and_hidden_states_come_from_one_pass() -> None:
+    g = graph()
+    names = ("forward_stats", "hidden_last", "hidden_mean")
+    assert len({g.feature(name).fingerprint for name in names}) == 1
+
+
+def test_random_needs_no_model() -> None:
+    g = graph("selector=random")
+    assert set(g.selection(g.config.selector, 0.2, 0).inputs) == {"pool"}
+
+
+def test_the_base_model_as_reference_leaves_the_warm_up_out() -> None:
+    assert "warmup" in graph().feature("forward_stats").inputs
+    assert "warmup" not in graph("features.model=base").feature("forward_stats").inputs
+
+
+def test_what_changes_no_number_changes_no_name() -> None:
+    a, b = graph(), graph("features.token_budget=512", "budget=0.4", "seed=3")
+    for name in ("forward_stats", "coincide", "clip", "self_filter", "instance_gradients"):
+        assert a.feature(name).fingerprint == b.feature(name).fingerprint, name
+
+
+def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
+    g = graph()
+    less, icons = g.feature("influence_less"), g.feature("influence")
+    assert less.inputs["train"].config["feature"] == "adam"
+    assert icons.inputs["train"].config["feature"] == "sgd"
+    assert less.inputs["validation"].fingerprint == icons.inputs["validation"].fingerprint
+
+
+def test_a_released_subset_without_a_path_says_which_key_to_set() -> None:
+    with pytest.raises(ConfigError, match=r"features\.released=FILE"):
+        graph().feature("released_keys")
+
+
+def test_an_unknown_feature_is_named() -> None:
+    with pytest.raises(ConfigError, match="no stage makes the feature 'colour'"):
+        graph().feature("colour")
+
+
+def test_a_text_key_ignores_ids_and_keeps_the_image() -> None:
+    row = {"id": "a", "image": "x.png", "conversations": [{"from": "human", "value": "hi"}]}
+    assert text_key(row) == text_key({**row, "id": "b", "model": ""})
+    assert text_key(row) != text_key({**row, "image": "y.png"})
+    assert text_key({"conversations": []}) != text_key({"conversations": [], "image": "x.png"})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, ArtifactCache]:
+    """A world of 160 rows, four of them unusable, and a cache to make its features in."""
+    root = tmp_path_factory.mktemp("features")
+    cache = ArtifactCache(root / "cache")
+    sizes = [f"data.world.{k}" for k in ("pool_size=160", "validation_rows=4", "test_rows=4")]
+    world = cache.get(graph(*sizes).feature("truth")).path
+    lines = (world / "pool.json").read_text().splitlines()
+    for i in (3, 7, 100, 159):
+        row = lines[i]
+        lines[i] = '{"id": "bad", "conversations": []}' + ("," if row.endswith(",") else "")
+    pool = root / "pool.json"
+    pool.write_text("\n".join(lines))
+    g = graph(
+        "data.world=null",
+        f"data.json={pool}",
+        f"data.images={world}/images",
+        "data.on_bad_row=skip",
+        f"targets.folder={world}/targets",
+        f"targets.images={world}/images",
+        f"features.released={world}/pool.json",
+        "warmup.train.epochs=1",
+        "projector.dim=64",
+    )
+    g.index = root / "files.json"
+    return g, cache
+
+
+def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
+    g, cache = small
+    table = cache.get(g.pool).path / "records.arrow"
+    usable, images = RecordTable(table).usable, RecordTable(table).image_counts
+    assert np.flatnonzero(~usable)[:4].tolist() == [2, 6, 99, 158]
+    everything = np.ones(len(usable), dtype=bool)
+    for name in ("forward_stats", "coincide", "instance_gradients", "self_filter", "hidden_mean"):
+        found = load_feature(name, cache.get(g.feature(name)).path, everything)
+        for array in found.values() if isinstance(found, dict) else [found]:
+            if isinstance(array, np.ndarray):
+                rows = np.isfinite(array.reshape(len(usable), -1)).all(axis=1)
+                np.testing.assert_array_equal(rows, usable, err_msg=name)
+    clip = load_feature("clip", cache.get(g.feature("clip")).path, everything)
+    np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
+    np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
+
+
+def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
+    g, cache = small
+    settings = replace(g.config.features, token_budget=200)
+    other = Graph(replace(g.config, features=settings))
+    for name in ("forward_stats", "coincide"):
+        step = other.feature(name)
+        with_other_root = ArtifactCache(cache.root.parent / "other")
+        with_other_root.used = {s.fingerprint: cache.get(s) for s in step.inputs.values()}
+        a = load_feature(name, cache.get(step).path, np.ones(160, dtype=bool))
+        b = load_feature(name, with_other_root.get(step).path, np.ones(160, dtype=bool))
+        for key, array in a.items():
+            if isinstance(array, np.ndarray):
+                np.testing.assert_allclose(array, b[key], rtol=2e-3, atol=2e-4)
+
+
+def test_selection_runs_on_every_made_feature(small) -> None:
+    g, cache = small
+    for name in ("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"):
+        config = graph(f"selector={name}").config.selector
+        extra = {"of": "answers"} if name == "longest" else {}
+        chosen = cache.get(g.selection({**config, **extra}, 0.2, 0)).path
+        positions = np.load(chosen / "positions.npy")
+        assert len(positions) == (156 if name == "released" else 31), name

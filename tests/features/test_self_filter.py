@@ -1,0 +1,94 @@
+"""The score net learns which rows the model finds hard."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from icons_repro.core.settings import (
+    DataSettings,
+    LoraSettings,
+    SelfFilterSettings,
+    TrainSettings,
+)
+from icons_repro.data.datamodule import open_dataset
+from icons_repro.features.forward_stats import sample_losses
+from icons_repro.features.self_filter import ScoreNet, ScoreTuner, train_score_net
+from icons_repro.models.llava import load_model
+from icons_repro.models.lora import attach_lora
+from icons_repro.training.fit import FitJob
+
+SETTINGS = SelfFilterSettings(
+    score_learning_rate=0.05,
+    train=TrainSettings(epochs=1, batch_size=8, micro_batch=8, learning_rate=1e-3),
+)
+
+
+def embeddings(n: int, text_only: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    image, text = rng.standard_normal((2, n, 4)).astype(np.float32)
+    image[text_only] = np.nan
+    return image, text
+
+
+def test_difficulty_is_minus_a_linear_map_with_a_zero_image_half_for_text_rows() -> None:
+    image, text = embeddings(6, np.array([2]))
+    net = ScoreNet(image, text)
+    with torch.no_grad():
+        net.linear.weight.copy_(torch.arange(8.0))
+        net.linear.bias.fill_(0.5)
+    found = net.difficulty(np.array([0, 2, 5]), 6)
+    w = np.arange(8.0)
+    assert found[0] == pytest.approx(-(np.concatenate([image[0], text[0]]) @ w + 0.5), rel=1e-5)
+    assert found[2] == pytest.approx(-(text[2] @ w[4:] + 0.5), rel=1e-5)
+    assert np.isnan(found[[1, 3, 4]]).all()
+
+
+def test_the_loss_is_the_softmax_weighted_sum_of_sample_losses(small_world, tiny_base) -> None:
+    dataset, collate = open_dataset(
+        small_world / "pool", small_world / "images", tiny_base, DataSettings(max_length=128)
+    )
+    batch = collate([dataset[i] for i in (0, 100, 299)])
+    image, text = embeddings(len(dataset), np.flatnonzero(dataset.table.image_counts == 0))
+    net = ScoreNet(image, text)
+    torch.nn.init.normal_(net.linear.weight)
+    model = attach_lora(load_model(tiny_base), LoraSettings(rank=2, alpha=4, dropout=0.0))
+    loss = ScoreTuner(model, net, SETTINGS, steps=1).training_step(batch, 0)
+    with torch.no_grad():
+        w = net(batch["positions"]).double().exp()
+        expected = (w / w.sum() * sample_losses(model, batch)).sum()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    assert net.linear.weight.grad is not None
+    assert net.linear.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_training_writes_a_difficulty_for_each_row_it_saw(
+    lora: bool, small_world: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    image, text = embeddings(300, np.array([], dtype=int))
+    (tmp_path / "clip").mkdir()
+    np.save(tmp_path / "clip" / "image.npy", image)
+    np.save(tmp_path / "clip" / "text.npy", text)
+    np.save(tmp_path / "positions.npy", np.arange(0, 300, 10))
+    job = FitJob(
+        model_dir=str(tiny_base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=0,
+        lora=LoraSettings(rank=2, alpha=4, dropout=0.0) if lora else None,
+        train=SETTINGS.train,
+        data=DataSettings(max_length=128),
+    )
+    counts = train_score_net(job, replace(SETTINGS, lora=lora), tmp_path / "clip", tmp_path)
+    assert counts == {"rows": 300, "trained_on": 30, "steps": 4}
+    difficulty = np.load(tmp_path / "difficulty.npy")
+    assert np.flatnonzero(np.isfinite(difficulty)).tolist() == list(range(0, 300, 10))
+    assert len(set(difficulty[::10].tolist())) == 30
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
