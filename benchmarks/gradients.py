@@ -1,0 +1,146 @@
+"""Samples a second of gradient extraction: the released code's logic, ours, and the floor.
+
+    python benchmarks/gradients.py [--json FILE] [--tiny]
+
+(a) reference: batch 1, autograd over all adapter parameters, TRAK's block-wise dense projection to
+    5120 dimensions, every fourth sample. A projection takes half a minute here, so a few of its 40
+    blocks are timed and counted for all; they cost the same.
+(b) ours with each projector: per-sample gradients of a batch, projection, normalising, store.
+(c) floor: the same batches, forward and backward, nothing else.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from reporting import arguments, interleaved, median_ratio, report, seconds_of
+from toy_llava import IMAGE_TOKEN, bucketed_batches, toy_llava
+
+from icons_repro.gradients.batches import model_inputs, take_rows
+from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.writer import open_writer
+from icons_repro.models.lora import gradient_parameters
+
+Batches = list[dict[str, torch.Tensor]]
+DEFAULT = "count_sketch"
+OTHERS = ("srht", "kronecker", "none")
+SLOW = ("rademacher",)
+KINDS = (DEFAULT, *OTHERS, *SLOW)
+REFERENCE_BLOCK = 128
+REFERENCE_INTERVAL = 4
+
+
+def floor(model: PeftModel, batches: Batches) -> None:
+    """A plain training pass without the optimizer."""
+    for batch in batches:
+        model(**model_inputs(batch), labels=batch["labels"], use_cache=False).loss.backward()
+        model.zero_grad(set_to_none=True)
+
+
+def ours(
+    model: PeftModel, batches: Batches, kind: str, dim: int, folder: Path
+) -> Callable[[], None]:
+    """Return a function that extracts all batches into a store."""
+    gradients = PerSampleGradients(model, gradient_parameters(model))
+    collector = RowCollector(gradients, build_projector(gradients.layout, kind, dim))
+    n_rows = sum(len(batch["input_ids"]) for batch in batches)
+    writer = open_writer(folder / kind, n_rows=n_rows, dim=collector.projector.dim, identities={})
+
+    def run() -> None:
+        for batch in batches:
+            rows = collector(batch)
+            writer.write(batch["positions"], rows.values, rows.norms, rows.status.numpy())
+        writer.flush()
+
+    return run
+
+
+def reference(model: PeftModel, batches: Batches, dim: int, blocks: int) -> dict[str, float]:
+    """Time the released code's logic; return seconds a sample, by part."""
+    parameters = [p for _, p in gradient_parameters(model)]
+    ones = [
+        take_rows(batches[i % len(batches)], [0], IMAGE_TOKEN) for i in range(REFERENCE_INTERVAL)
+    ]
+    start = time.perf_counter()
+    rows = []
+    for one in ones:
+        loss = model(**model_inputs(one), labels=one["labels"], use_cache=False).loss
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
+    gradient = (time.perf_counter() - start) / len(ones)
+    vectors = torch.stack(rows)
+    matrix = torch.empty(vectors.shape[1], REFERENCE_BLOCK)
+    generator = torch.Generator().manual_seed(0)
+    start = time.perf_counter()
+    for _ in range(blocks):
+        matrix.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+        vectors @ matrix
+    one_block = (time.perf_counter() - start) / blocks
+    projection = one_block * -(-dim // REFERENCE_BLOCK) / len(ones)
+    return {"gradient": gradient, "projection": projection, "total": gradient + projection}
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = arguments(str(__doc__).splitlines()[0])
+    parser.add_argument("--dim", type=int, default=5120)
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = toy_llava(layers=1, hidden=32, inner=64, rank=2) if args.tiny else toy_llava()
+    batches = bucketed_batches(2, 4) if args.tiny else bucketed_batches(4)
+    dim, repeats = (64, 2) if args.tiny else (args.dim, args.repeats)
+    model.requires_grad_(False)
+    for _, parameter in gradient_parameters(model):
+        parameter.requires_grad_(True)
+    with tempfile.TemporaryDirectory() as name:
+        ways: dict[str, Callable[[], Any]] = {"floor": lambda: floor(model, batches)}
+        ways |= {kind: ours(model, batches, kind, dim, Path(name)) for kind in KINDS}
+        seconds = interleaved({kind: ways[kind] for kind in ("floor", DEFAULT)}, repeats)
+        seconds |= interleaved({kind: ways[kind] for kind in OTHERS}, 2)
+        seconds |= {kind: [seconds_of(ways[kind])] for kind in SLOW}
+        timed = [reference(model, batches, dim, 1 if args.tiny else 2) for _ in range(3)]
+    publish(args, seconds, timed, sum(len(b["input_ids"]) for b in batches), dim)
+
+
+def publish(
+    args: Any, seconds: dict[str, list[float]], timed: list[dict[str, float]], n: int, dim: int
+) -> None:
+    """Print the table and write the figures."""
+    base = statistics.median(seconds["floor"]) / n
+    total = statistics.median(t["total"] for t in timed)
+    bare = statistics.median(t["gradient"] for t in timed)
+    rows = [
+        {"way": "(a) reference, projection included", "ms/sample": total * 1e3},
+        {"way": "(a) reference, its gradient alone", "ms/sample": bare * 1e3},
+        *[
+            {"way": f"(b) ours, {kind}", "ms/sample": statistics.median(times) / n * 1e3}
+            for kind, times in seconds.items()
+            if kind != "floor"
+        ],
+        {"way": "(c) floor: forward and backward", "ms/sample": base * 1e3},
+    ]
+    table = [
+        {**row, "samples/s": 1e3 / row["ms/sample"], "x floor": row["ms/sample"] / base / 1e3}
+        for row in rows
+    ]
+    ratio = median_ratio(seconds[DEFAULT], seconds["floor"])
+    figures = {
+        "projector": DEFAULT,
+        "dim": dim,
+        "over_floor": ratio,
+        "over_reference": total / (statistics.median(seconds[DEFAULT]) / n),
+    }
+    report("Gradient extraction, store included", table, figures, args.json)
+
+
+if __name__ == "__main__":
+    main()
