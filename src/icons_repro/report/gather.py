@@ -168,7 +168,7 @@ def _sample(
         image = thumbnail(image_root / name)
     except OSError:
         return None
-    votes = f"{int(np.nan_to_num(found.votes[position]))} votes" if found.votes is not None else ""
+    votes = "" if found.votes is None else f"votes: {int(np.nan_to_num(found.votes[position]))}"
     question = str(turns[0]["value"]).replace("<image>", "").strip()
     return Sample(image, question, str(turns[1]["value"]), votes)
 

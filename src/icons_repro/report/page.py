@@ -109,11 +109,12 @@ def _scores(inputs: PageInputs) -> str:
 
 
 def _score_table(inputs: PageInputs) -> str:
-    head = ["benchmark", "metric", *(["blind"] if inputs.blind else []), *inputs.lines]
+    lines = dict(sorted(inputs.lines.items(), key=lambda line: line[0] == THIS_RUN))
+    head = ["benchmark", "metric", *(["blind"] if inputs.blind else []), *lines]
     rows = []
     for name, result in inputs.lines[THIS_RUN].items():
         blind = [f"{inputs.blind[name]:.1f}" if name in inputs.blind else DASH]
-        scores = [score_text(results.get(name)) for results in inputs.lines.values()]
+        scores = [score_text(results.get(name)) for results in lines.values()]
         rows.append([name, str(result["metric"]), *(blind if inputs.blind else []), *scores])
     return _table(head, rows)
 
@@ -177,8 +178,10 @@ def _cut(text: str, most: int = 70) -> str:
 
 def _curves(inputs: PageInputs) -> str:
     lines = {stage: losses(path) for stage, path in inputs.metrics.items()}
-    said = "Mean answer loss (nats a token) by optimizer step, smoothed."
-    return _section("Training", said, svg.curves(lines))
+    known = {stage: line for stage, line in lines.items() if len(line[0])}
+    said = "Mean answer loss (nats a token) by optimizer step, smoothed over a tenth of each run."
+    names = [(f"c{n % 4}", stage.replace("_", ", ")) for n, stage in enumerate(known)]
+    return _section("Training", said, _legend(*names) + svg.curves(known) if known else "")
 
 
 def _stages(inputs: PageInputs) -> str:

@@ -31,7 +31,8 @@ circle.random{fill:var(--paper);stroke:var(--random);stroke-width:2.5}
 .cell{fill:var(--run)}svg .cell-dark{fill:#fff;font-size:12px}svg .cell-light{font-size:12px}
 .curve{fill:none;stroke-width:1.8;stroke-linejoin:round}
 .c0{stroke:var(--run)}.c1{stroke:var(--random)}.c2{stroke:var(--b)}.c3{stroke:var(--c)}
-svg .t0{fill:var(--run)}svg .t1{fill:var(--random)}svg .t2{fill:var(--b)}svg .t3{fill:var(--c)}
+.key.c0{background:var(--run)}.key.c1{background:var(--random)}.key.c2{background:var(--b)}
+.key.c3{background:var(--c)}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 22px;padding:0;margin:0 0 12px;
 font-size:13px}
 .key{display:inline-block;width:12px;height:12px;margin-right:7px;vertical-align:-1px}

@@ -147,7 +147,10 @@ def heat_map(names: Sequence[str], matrix: np.ndarray, columns: Sequence[str]) -
 
 
 def curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """Draw `{name: (steps [S], values [S])}`; values are smoothed over a fiftieth of the run."""
+    """Draw `{name: (steps [S], values [S])}`; values are smoothed over a tenth of the run.
+
+    Curve number n has the classes `curve` and `c{n % 4}`; the caller names it in a legend.
+    """
     height, left, base = 230, 44, 200
     known = {k: v for k, v in lines.items() if len(v[0])}
     if not known:
@@ -161,21 +164,19 @@ def curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
         y = base - plot_h * share
         body += [_line(left, y, WIDTH - 20, y, "grid"),
                  _text(left - 6, y + 4, f"{top * share:.2g}", "tiny", "end")]  # fmt: skip
-    for number, (name, (steps, values)) in enumerate(smooth.items()):
+    for number, (steps, values) in enumerate(smooth.values()):
         points = " ".join(
             f"{left + plot_w * s / end:.1f},{base - plot_h * v / top:.1f}"
             for s, v in zip(*_thinned(steps, values), strict=True)
         )
-        x, y = left + plot_w * steps[-1] / end, base - plot_h * values[-1] / top
-        body += [f'<polyline points="{points}" class="curve c{number % 4}"/>',
-                 _text(min(x, WIDTH - 24), y - 7, name, f"tiny t{number % 4}", "end")]  # fmt: skip
+        body.append(f'<polyline points="{points}" class="curve c{number % 4}"/>')
     body.append(_text(WIDTH - 20, base + 18, f"step {end:,.0f}", "tiny", "end"))
     return _svg(WIDTH, height, body, "Training loss")
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Return the running mean over a window of a fiftieth of the steps, edges included."""
-    half = len(values) // 100
+    """Return the running mean over a window of a tenth of the steps, edges included."""
+    half = len(values) // 20
     padded = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
