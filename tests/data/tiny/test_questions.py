@@ -30,8 +30,6 @@ DOTS = Scene("dots", BLANK, {"counts": {"red": 3, "blue": 1}}, BLANK)
 @pytest.mark.parametrize(
     ("scene", "text", "answer"),
     [
-        (BARS, "is the green bar the highest?", "yes"),
-        (BARS, "is the red bar the highest?", "no"),
         (DOTS, "are there any blue dots?", "yes"),
         (DOTS, "are there any teal dots?", "no"),
     ],

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icons_repro.data.tiny.realdata import EASY_COLORS, EASY_SHAPES
+from icons_repro.data.tiny.realdata import EASY_COLORS
 from icons_repro.data.tiny.scenes import (
     BAR_COLORS,
     COLUMNS,
+    EASY_SHAPES,
     LETTERS,
     MAX_BAR,
     MAX_DOTS,
@@ -169,8 +170,6 @@ PRESENCE_TEXTS: dict[str, tuple[str, ...]] = {
     "shape": tuple(f"is there a {color} shape?" for color in EASY_COLORS)
     + tuple(f"is there a {shape}?" for shape in EASY_SHAPES),
     "dots": tuple(f"are there any {color} dots?" for color in RGB),
-    "spatial": tuple(f"is there a {shape} in the image?" for shape in SHAPES),
-    "bars": tuple(f"is the {color} bar the highest?" for color in BAR_COLORS),
     "digit": tuple(f"is this a {digit}?" for digit in DIGITS),
 }
 """Yes/no questions about each kind of scene; each is asked equally often with yes and with no."""
@@ -183,7 +182,5 @@ def _last_words(text: str) -> list[str]:
 _HOLDS: dict[str, Callable[[Scene, str], bool]] = {
     "shape": lambda s, t: bool({s.facts["color"], s.facts["shape"]} & set(_last_words(t)[3:])),
     "dots": lambda s, t: _last_words(t)[3] in s.facts["counts"],
-    "spatial": lambda s, t: _last_words(t)[3] in {item["shape"] for item in s.facts["items"]},
-    "bars": lambda s, t: s.facts["bars"][_last_words(t)[2]] == max(s.facts["bars"].values()),
     "digit": lambda s, t: int(_last_words(t)[3]) == s.facts["digit"],
 }

@@ -2,7 +2,8 @@
 
 easy-VQA (Victor Zhou, PyPI package `easy-vqa`): 5,000 pictures of 64x64 with one coloured shape and
 their questions; here halved to 32x32. The digits are the 1,797 scans of 8x8 pixels that
-scikit-learn ships (UCI Optical Recognition of Handwritten Digits); here tripled, on a random place.
+scikit-learn ships (UCI Optical Recognition of Handwritten Digits); here tripled, on
+the left or right.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from icons_repro.data.tiny.scenes import SIDE, Scene, blank
+from icons_repro.data.tiny.scenes import EASY_RGB, EASY_SHAPES, SIDE, Scene, blank
 from icons_repro.data.tiny.streams import Split, split_of
 
-EASY_COLORS = ("red", "green", "blue", "yellow", "teal", "black", "brown", "gray")
-EASY_SHAPES = ("circle", "rectangle", "triangle")
+EASY_COLORS = tuple(EASY_RGB)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def shape_scene(picture: ShapePicture) -> Scene:
 
 
 def digit_scene(scan: np.ndarray, digit: int, rng: np.random.Generator) -> Scene:
-    """Place a scan, three times its size and in dark ink, somewhere on a blank canvas."""
+    """Place a scan, three times its size and in dark ink, on the left or right of a canvas."""
     pixels = blank(rng)
     ink = scan.repeat(3, axis=0).repeat(3, axis=1).astype(np.float64)[:, :, None] / 16
-    y, x = rng.integers(0, SIDE - 24 + 1, size=2)
+    y, x = 4, 8 * int(rng.integers(0, 2))
     patch = pixels[y : y + 24, x : x + 24]
     pixels[y : y + 24, x : x + 24] = np.round(patch * (1 - ink) + 20 * ink).astype(np.uint8)
     return Scene("digit", pixels, {"digit": digit}, scan)

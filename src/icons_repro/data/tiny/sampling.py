@@ -12,7 +12,7 @@ from icons_repro.data.tiny.realdata import (
     shape_pictures,
     shape_scene,
 )
-from icons_repro.data.tiny.scenes import RENDERERS, Scene
+from icons_repro.data.tiny.scenes import RENDERERS, Renderer, Scene, lone_shape
 from icons_repro.data.tiny.streams import Split, split_of
 
 KINDS = ("shape", "digit", "dots", "spatial", "bars", "text")
@@ -22,21 +22,28 @@ KINDS = ("shape", "digit", "dots", "spatial", "bars", "text")
 class Sampler:
     """An endless supply of scenes of one split."""
 
-    def __init__(self, split: Split, rng: np.random.Generator) -> None:
+    def __init__(self, split: Split, rng: np.random.Generator, imitate: float = 0.0) -> None:
+        """Draw from `rng`; a share `imitate` of the "shape" scenes is rendered, not real."""
+        self._imitate = imitate
         self._split = split
         self._rng = rng
         self._decks: dict[str, Iterator[int]] = {}
 
     def draw(self, kind: str) -> Scene:
         """Draw one scene; real pictures are dealt from a shuffled deck, anew when it is empty."""
+        if kind == "shape" and self._rng.random() < self._imitate:
+            return self._render(lone_shape)
         if kind == "shape":
             pictures = shape_pictures(self._split)
             return shape_scene(pictures[self._deal(kind, len(pictures))])
         if kind == "digit":
             scans = digit_pictures(self._split)
             return digit_scene(*scans[self._deal(kind, len(scans))], self._rng)
+        return self._render(RENDERERS[kind])
+
+    def _render(self, renderer: Renderer) -> Scene:
         while True:
-            scene = RENDERERS[kind](self._rng)
+            scene = renderer(self._rng)
             if split_of(scene.split_pixels) == self._split:
                 return scene
 

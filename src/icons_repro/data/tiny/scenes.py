@@ -48,10 +48,21 @@ GLYPHS: dict[str, tuple[str, ...]] = {
 }
 """Capital letters as 7 rows of 5 pixels, so that no font of the machine matters."""
 LETTERS = tuple(GLYPHS)
-_GLYPH_ARRAYS = {
-    letter: np.array([[c == "1" for c in row] for row in rows]).repeat(2, axis=0)[1:13]
-    for letter, rows in GLYPHS.items()
+_GLYPH_MASKS = {
+    letter: np.array([[c == "1" for c in row] for row in rows]) for letter, rows in GLYPHS.items()
 }
+EASY_RGB: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "teal": (0, 128, 128),
+    "black": (0, 0, 0),
+    "brown": (165, 42, 42),
+    "gray": (128, 128, 128),
+}
+"""easy-VQA's colours."""
+EASY_SHAPES = ("circle", "rectangle", "triangle")
 
 
 @dataclass(frozen=True)
@@ -104,9 +115,8 @@ def spatial(rng: np.random.Generator) -> Scene:
     items = []
     for shape, color, quadrant in zip(shapes, colors, rng.permutation(4)[:2], strict=True):
         row, column = divmod(int(quadrant), 2)
-        size = int(rng.integers(9, 13))
-        y, x = np.array([row, column]) * 16 + rng.integers(1, 16 - size, size=2)
-        pixels[y : y + size, x : x + size][_mask(str(shape), size)] = RGB[color]
+        y, x = np.array([row, column]) * 16 + rng.integers(1, 4, size=2)
+        pixels[y : y + 12, x : x + 12][_mask(str(shape), 12)] = RGB[color]
         item = {"shape": str(shape), "color": str(color)}
         items.append(item | {"row": ROWS[row], "column": COLUMNS[column]})
     return _scene("spatial", pixels, items=items)
@@ -127,12 +137,26 @@ def text(rng: np.random.Generator) -> Scene:
     """Write three letters of eight in one line, in one colour."""
     pixels = blank(rng)
     letters = [LETTERS[i] for i in rng.integers(0, len(LETTERS), size=3)]
-    color = RGB[str(rng.permutation(list(RGB))[0])]
-    top, left = int(rng.integers(0, 20)), int(rng.integers(0, 5))
+    color = RGB[("black", "blue", "red")[int(rng.integers(0, 3))]]
+    top = 8 * int(rng.integers(0, 4)) + int(rng.integers(0, 2))
     for i, letter in enumerate(letters):
-        x = left + 10 * i
-        pixels[top : top + 12, x : x + 7][_wide(letter)] = color
+        x = 8 * i + int(rng.integers(1, 3))
+        pixels[top : top + 7, x : x + 5][_GLYPH_MASKS[letter]] = color
     return _scene("text", pixels, letters=letters)
+
+
+def lone_shape(rng: np.random.Generator) -> Scene:
+    """Draw one shape on a pale background, after the manner of easy-VQA; for pre-training alone."""
+    pixels = np.tile(rng.integers(230, 256, size=3).astype(np.uint8), (SIDE, SIDE, 1))
+    color = list(EASY_RGB)[int(rng.integers(0, len(EASY_RGB)))]
+    shape = EASY_SHAPES[int(rng.integers(0, len(EASY_SHAPES)))]
+    height = width = int(rng.integers(5, 17))
+    if shape == "rectangle":
+        width = int(rng.integers(5, 17))
+    y, x = int(rng.integers(0, SIDE - height + 1)), int(rng.integers(0, SIDE - width + 1))
+    mask = np.ones((height, width), dtype=bool) if shape == "rectangle" else _mask(shape, height)
+    pixels[y : y + height, x : x + width][mask] = EASY_RGB[color]
+    return _scene("shape", pixels, color=color, shape=shape, questions=())
 
 
 RENDERERS: dict[str, Renderer] = {"dots": dots, "spatial": spatial, "bars": bars, "text": text}
@@ -140,11 +164,6 @@ RENDERERS: dict[str, Renderer] = {"dots": dots, "spatial": spatial, "bars": bars
 
 def _scene(kind: str, pixels: np.ndarray, **facts: Any) -> Scene:
     return Scene(kind, pixels, facts, pixels)
-
-
-def _wide(letter: str) -> np.ndarray:
-    """Return a letter's mask `[12, 7]`: its first and last column doubled."""
-    return _GLYPH_ARRAYS[letter][:, [0, 0, 1, 2, 3, 4, 4]]
 
 
 def _mask(shape: str, size: int) -> np.ndarray:
