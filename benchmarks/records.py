@@ -1,8 +1,8 @@
 """Read a pool of LLaVA-665K's or Cambrian-7M's size: build time, memory, random access.
 
-    python -m benchmarks.records                 # 60,000 rows of LLaVA-665K's schema
-    python -m benchmarks.records --full          # 665,298 rows, a JSON array of about 0.5 GB
-    python -m benchmarks.records --cambrian      # 7,000,000 JSON lines, 6 GB; --rows for fewer
+    python benchmarks/records.py                 # 60,000 rows of LLaVA-665K's schema
+    python benchmarks/records.py --full          # 665,298 rows, a JSON array of about 0.5 GB
+    python benchmarks/records.py --cambrian      # 7,000,000 JSON lines, 6 GB; --rows for fewer
 
 Rows are made up with the real files' fields, lengths and share of text-only rows; images are not
 looked for. Each phase runs in a process of its own, so that its peak memory is its own.
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reporting import arguments, report
 
-from benchmarks.reporting import arguments, report
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.data.records import RecordTable, build_records
 

@@ -84,6 +84,8 @@ class PoolSettings(DataSettings, RecordPolicy):
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
     images: str | None = None
     """Folder that image paths are relative to."""
+    rows: int | None = None
+    """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
     """Settings of the tiny world (data/tiny/settings.py)."""
 

@@ -9,6 +9,7 @@ are masked, answers and their end-of-sequence token are not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,12 @@ class ConversationEncoder:
         template that wants it elsewhere, turn it off.
         """
         if not processor.chat_template:
-            raise DataError("the processor has no chat template: save one with it.")
+            raise DataError("the processor has no chat template: set model.template.")
+        if not re.search(r"{%-?\s*generation", str(processor.chat_template)):
+            raise DataError(
+                "the processor's chat template marks no answers with {% generation %}, so nothing "
+                "would be supervised: set model.template=v1 (or llama3, qwen)."
+            )
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.max_length = max_length

@@ -104,23 +104,71 @@ def targets(
 
 
 def base_model(settings: ModelSettings, index: Path) -> Step:
-    """The base model's folder: the tiny base written out, or links to a local one."""
-    if settings.folder is None:
+    """The base model's folder: the tiny base, a LLaVA that exists, or one put together."""
+    if settings.kind == "tiny":
+        return tiny_base(settings, index)
+    parts = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
+    names = {part: getattr(settings, part) for part in parts[settings.kind]}
+    unset = [part for part, name in names.items() if name is None]
+    if unset:
+        raise ConfigError(f"model.{unset[0]} is not set, and model.kind={settings.kind} needs it.")
+    if settings.kind == "assembled" and settings.template is None:
+        raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
+    config: dict[str, Any] = {part: source_identity(name, index) for part, name in names.items()}
+    config["template"] = settings.template
 
-        def write(ws: Workspace) -> None:
-            from icons_repro.models.tiny import write_tiny_base
+    def build(ws: Workspace) -> None:
+        from icons_repro.models.hub import fetch
 
-            write_tiny_base(ws.out)
+        patterns = {"projector": ["*.bin"]}
+        found = {
+            part: fetch(name, patterns[part]) if part in patterns else fetch(name)
+            for part, name in names.items()
+        }
+        if settings.kind == "assembled":
+            from icons_repro.models.assemble import assemble
 
-        shipped = [p for p in sorted(TINY_BASE.iterdir()) if p.is_file()]
-        return Step("base", write, {p.name: file_fingerprint(p, index) for p in shipped})
+            assemble(**found, out=ws.out, template=str(settings.template))
+        else:
+            link_model(found["folder"], settings.template, ws.out)
 
-    folder = existing(settings.folder, "model.folder")
+    return Step("base", build, config)
 
-    def link_files(ws: Workspace) -> None:
-        for path in sorted(folder.iterdir()):
-            if path.is_file():
-                link(path, ws.out / path.name)
 
-    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
-    return Step("base", link_files, {p.name: file_fingerprint(p, index) for p in files})
+def tiny_base(settings: ModelSettings, index: Path) -> Step:
+    """The base that ships with the package, written out."""
+    if settings.folder:
+        raise ConfigError("model.folder is set, but the model is the tiny one: add model=local.")
+
+    def write(ws: Workspace) -> None:
+        from icons_repro.models.tiny import write_tiny_base
+
+        write_tiny_base(ws.out)
+
+    shipped = [p for p in sorted(TINY_BASE.iterdir()) if p.is_file()]
+    return Step("base", write, {p.name: file_fingerprint(p, index) for p in shipped})
+
+
+def source_identity(name: str, index: Path) -> Any:
+    """Return what a checkpoint is: its files' hashes, or its name on the hub."""
+    path = Path(name)
+    if path.is_file():
+        return file_fingerprint(path, index)
+    if path.is_dir():
+        files = [p for p in sorted(path.iterdir()) if p.is_file()]
+        return {p.name: file_fingerprint(p, index) for p in files}
+    return {"hub": name}
+
+
+def link_model(folder: Path, template: str | None, out: Path) -> None:
+    """Link a model folder's files to `out`; with `template`, write its processor anew."""
+    from icons_repro.models.llava import load_processor
+    from icons_repro.models.template import chat_template
+
+    processor = load_processor(folder) if template else None
+    if processor and template:
+        processor.chat_template = chat_template(template, processor.tokenizer)
+        processor.save_pretrained(out)
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not (out / path.name).exists():
+            link(path, out / path.name)

@@ -1,0 +1,48 @@
+"""A checkpoint by its folder, or by its name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from icons_repro.core.errors import UserError
+
+WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
+"""What a checkpoint needs; without these, PyTorch's own format is fetched too."""
+
+
+def fetch(name: str, patterns: Sequence[str] = WEIGHTS, revision: str | None = None) -> Path:
+    """Return the folder `name`, or the hub repository `name` downloaded once to the hub's cache.
+
+    Raises `UserError` saying what to do where the hub is down, offline or wants a token.
+    """
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns), revision=revision))
+    except HFValidationError as error:
+        raise UserError(f"{name}: no such folder, and not a name on the hub.") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name} on the Hugging Face hub is gated: accept its licence there, then set HF_TOKEN."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name}: no such folder and no such repository on the Hugging Face hub (a private one "
+            "needs HF_TOKEN)."
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{name} is not a folder here, not in the hub's cache, and the Hugging Face hub cannot "
+            "be reached. Download it where there is a network (`hf download`), then give the "
+            "folder or point HF_HOME at the cache."
+        ) from error

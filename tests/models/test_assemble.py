@@ -1,0 +1,191 @@
+"""A LLaVA from its three published parts, at toy width and (without weights) at full width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from llama_tokenizer import write_sentencepiece
+from PIL import Image
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+
+from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.settings import LoraSettings, ModelSettings
+from icons_repro.core.types import Record
+from icons_repro.data.conversation import ConversationEncoder
+from icons_repro.data.dataset import Collator, Sample
+from icons_repro.models.assemble import assemble
+from icons_repro.models.hub import fetch
+from icons_repro.models.llava import load_model, load_processor
+from icons_repro.models.lora import attach_lora, gradient_parameters
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write toy checkpoints under the published files' names and keys."""
+    root = tmp_path_factory.mktemp("parts")
+    language, vision = root / "vicuna", root / "clip"
+    torch.manual_seed(0)
+    language.mkdir()
+    vocabulary = write_sentencepiece(language, legacy=False).vocab_size()
+    text = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, bos_token_id=1, eos_token_id=2, pad_token_id=None,
+    )  # fmt: skip
+    LlamaForCausalLM(text).save_pretrained(language)
+    tower = CLIPVisionConfig(
+        hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    CLIPVisionModel(tower).save_pretrained(vision)
+    CLIPImageProcessor(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
+    ).save_pretrained(vision)
+    projector = {
+        "model.mm_projector.0.weight": torch.randn(32, 24),
+        "model.mm_projector.0.bias": torch.randn(32),
+        "model.mm_projector.2.weight": torch.randn(32, 32),
+        "model.mm_projector.2.bias": torch.randn(32),
+    }
+    torch.save(projector, root / "mm_projector.bin")
+    return {"language": language, "vision": vision, "projector": root / "mm_projector.bin"}
+
+
+@pytest.fixture(scope="module")
+def assembled(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("llava")
+    assemble(**parts, out=out, dtype=torch.float32)
+    return out
+
+
+def test_the_parts_weights_are_the_models_weights(parts: dict[str, Path], assembled: Path) -> None:
+    state = load_model(assembled).state_dict()
+    text = LlamaForCausalLM.from_pretrained(parts["language"]).state_dict()
+    n = len(text["lm_head.weight"])
+    for name, value in text.items():
+        here = state[name.replace("model.", "model.language_model.", 1)]
+        assert torch.equal(here[:n], value) if n in value.shape[:1] else torch.equal(here, value)
+    published = torch.load(parts["projector"])
+    for place, name in (("0", "linear_1"), ("2", "linear_2")):
+        for kind in ("weight", "bias"):
+            here = state[f"model.multi_modal_projector.{name}.{kind}"]
+            assert torch.equal(here, published[f"model.mm_projector.{place}.{kind}"])
+    tower = CLIPVisionModel.from_pretrained(parts["vision"]).state_dict()
+    for name, value in tower.items():
+        assert torch.equal(state[f"model.vision_tower.{name}"], value)
+
+
+def test_the_image_token_alone_is_added_to_the_vocabulary(
+    parts: dict[str, Path], assembled: Path
+) -> None:
+    processor, model = load_processor(assembled), load_model(assembled)
+    old = LlamaConfig.from_pretrained(parts["language"]).vocab_size
+    assert model.config.image_token_index == old
+    assert model.config.text_config.vocab_size == old + 1
+    assert processor.tokenizer.pad_token == "<unk>"
+    mean = model.lm_head.weight[:old].mean(0)
+    assert torch.allclose(model.lm_head.weight[old], mean, atol=1e-6)
+
+
+def test_an_assembled_model_takes_a_training_batch_with_finite_loss(assembled: Path) -> None:
+    processor = load_processor(assembled)
+    encoder = ConversationEncoder(processor)
+    turns = [{"from": "human", "value": "<image>\nwhat color"}, {"from": "gpt", "value": "red"}]
+    sample = Sample(
+        0,
+        encoder.encode(Record(0, "k", {"conversations": turns}, ("x.png",), "test")),
+        [Image.new("RGB", (40, 28), "red")],
+    )
+    batch = Collator(processor)([sample])
+    batch.pop("positions")
+    assert torch.isfinite(load_model(assembled)(**batch).loss)
+
+
+def test_wrong_parts_are_named(parts: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"model\.language=.*is a 'clip_vision_model' checkpoint"):
+        assemble(**{**parts, "language": parts["vision"]}, out=tmp_path)
+    cut = tmp_path / "mm_projector.bin"
+    cut.write_bytes(parts["projector"].read_bytes()[:-900])
+    with pytest.raises(DataError, match="half downloaded"):
+        assemble(**{**parts, "projector": cut}, out=tmp_path)
+    state = torch.load(parts["projector"])
+    torch.save({k: v[:16] for k, v in state.items()}, cut)
+    with pytest.raises(DataError, match="trained for another pair"):
+        assemble(**{**parts, "projector": cut}, out=tmp_path)
+    torch.save({"model.mm_projector.4.weight": torch.zeros(2, 2)}, cut)
+    with pytest.raises(DataError, match="the two-layer projector"):
+        assemble(**{**parts, "projector": cut}, out=tmp_path)
+
+
+def test_a_checkpoint_neither_here_nor_on_the_hub_is_named_with_its_remedy() -> None:
+    with pytest.raises(UserError, match="HF_HOME"):
+        fetch("lmsys/vicuna-7b-v1.5")
+
+
+def test_a_ready_llava_gets_our_template_and_keeps_its_weights(
+    assembled: Path, tmp_path: Path
+) -> None:
+    from icons_repro.core.artifacts import ArtifactCache
+    from icons_repro.stages.prepare import base_model
+
+    plain = tmp_path / "plain"
+    load_model(assembled).save_pretrained(plain)
+    processor = load_processor(assembled)
+    processor.chat_template = "{{ messages }}"
+    processor.save_pretrained(plain)
+    with pytest.raises(DataError, match="marks no answers"):
+        ConversationEncoder(load_processor(plain))
+    settings = ModelSettings(kind="folder", folder=str(plain), template="v1")
+    base = ArtifactCache(tmp_path / "cache").get(base_model(settings, tmp_path / "files.json")).path
+    ConversationEncoder(load_processor(base))
+    assert torch.equal(load_model(base).lm_head.weight, load_model(assembled).lm_head.weight)
+
+
+WIDTHS: dict[str, tuple[dict[str, Any], int, int]] = {
+    "7b": (
+        {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+         "num_attention_heads": 32},
+        319_815_680,
+        6_738_415_616,
+    ),
+    "13b": (
+        {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+         "num_attention_heads": 40},
+        500_695_040,
+        13_015_864_320,
+    ),
+}  # fmt: skip
+"""Width, LoRA parameters at rank 128, parameters of the language model."""
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_at_full_width_the_adapter_has_the_papers_size_and_spares_the_tower(size: str) -> None:
+    width, lora, language = WIDTHS[size]
+    vision = CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        image_size=336, patch_size=14, projection_dim=768,
+    )  # fmt: skip
+    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(vocab_size=32000, **width))
+    with torch.device("meta"):
+        model = attach_lora(LlavaForConditionalGeneration(config), LoraSettings())
+    parameters = gradient_parameters(model)
+    assert sum(p.numel() for _, p in parameters) == lora
+    assert {p.shape[0] if "lora_A" in n else p.shape[1] for n, p in parameters} == {128}
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert not [n for n in trainable if "vision_tower" in n or "lm_head" in n]
+    assert {n.rsplit(".", 1)[0].rsplit(".", 1)[-1] for n in trainable if "lora" not in n} == {
+        "linear_1", "linear_2",
+    }  # fmt: skip
+    frozen = {n: p.numel() for n, p in model.named_parameters() if n not in trainable}
+    assert sum(v for n, v in frozen.items() if "vision_tower" not in n) == language
+    assert sum(v for n, v in frozen.items() if "vision_tower" in n) == 303_507_456
