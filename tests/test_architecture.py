@@ -18,7 +18,7 @@ ALLOWED = {
     "selection": {"influence", "features"},
     "evaluation": {"models"},
     "tracking": set(),
-    "report": {"evaluation", "tracking", "selection"},
+    "report": {"evaluation", "tracking", "config"},  # config for its type alone
 }
 ONLY_IN = {
     "hydra": {"config", "pipeline", "stages"},

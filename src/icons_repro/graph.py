@@ -185,10 +185,15 @@ class Graph:
         return selection.select(selector, budget, seed, self.pool, given)
 
     def adapter(self, chosen: Step, seed: int) -> Step:
-        """The adapter trained on `chosen`, from the base model."""
+        """The adapter trained on `chosen`, from the base model.
+
+        All of the pool takes the same steps in both regimes, so it is trained once for both.
+        """
         c = self.config
+        whole = float(chosen.config["budget"]) == 1.0
+        recipe = replace(c.finetune, steps="same_epochs") if whole else c.finetune
         return training.finetune(
-            c.finetune, c.lora, self.encoding, c.trainer, seed, self.base, self.pool, chosen
+            recipe, c.lora, self.encoding, c.trainer, seed, self.base, self.pool, chosen
         )
 
     def scores(self, adapter: Step) -> Step:

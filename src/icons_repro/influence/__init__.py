@@ -1,0 +1,1 @@
+"""From gradient stores to scores, and from scores to a consensus of the tasks."""

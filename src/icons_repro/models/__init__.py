@@ -1,0 +1,1 @@
+"""Load a LLaVA, attach LoRA, encode images and text."""
