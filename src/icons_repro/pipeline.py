@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from icons_repro.config import RunConfig, explain_override, register, typed
 from icons_repro.core.artifacts import ArtifactCache, Step
-from icons_repro.core.errors import UserError
+from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.graph import Graph
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
@@ -29,13 +29,27 @@ def run(config: DictConfig) -> None:
     """Run, or with `plan=true` only plan, the experiment that `config` describes."""
     quiet_third_parties()
     settings = typed(config)
-    experiment = Experiment(settings)
     if settings.plan:
-        from icons_repro.report.plan import print_plan
-
-        print_plan(experiment.goals(), experiment.cache)
+        plan(settings)
         return
-    experiment.run(OmegaConf.to_yaml(config, resolve=True))
+    Experiment(settings).run(OmegaConf.to_yaml(config, resolve=True))
+
+
+def plan(settings: RunConfig) -> None:
+    """Print every step of a run; at the paper's scale, first what it would cost."""
+    from icons_repro.report.plan import print_plan
+
+    if settings.scale == "paper":
+        from icons_repro.costs import print_run_costs
+
+        print_run_costs(settings, Graph(settings), ArtifactCache(Path(settings.paths.cache)))
+        try:
+            Experiment(settings)
+        except ConfigError as error:
+            log.warning("the steps cannot be named before the files are there: %s", error)
+            return
+    experiment = Experiment(settings)
+    print_plan(experiment.goals(), experiment.cache)
 
 
 class Experiment:

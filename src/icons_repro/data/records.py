@@ -12,6 +12,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,17 @@ class RecordTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        self._table = pa.Table.from_batches(self._batches, SCHEMA)
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._batch = lru_cache(maxsize=64)(self._reader.get_batch)
+        last = self._reader.num_record_batches - 1
+        self._rows = last * BATCH_ROWS + self._batch(last).num_rows
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return self._reader.read_all()
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self._rows
 
     def __getitem__(self, position: int) -> Record:
         batch, row = self._locate(position)
@@ -68,7 +73,7 @@ class RecordTable:
         if not 0 <= position < len(self):
             raise IndexError(f"row {position} of {len(self)} in {self.path}")
         number, row = divmod(position, BATCH_ROWS)
-        return self._batches[number], row
+        return self._batch(number), row
 
     def json_line(self, position: int) -> str:
         """Return the row as the JSON text it was, without parsing it."""
@@ -133,11 +138,11 @@ def build_records(
             rows.append(row)
             total += 1
             if len(rows) == BATCH_ROWS:
-                writer.write_batch(_batch(rows))
+                writer.write_batch(_columns(rows))
                 rows.clear()
                 progress.update(bar, completed=offset)
         if rows:
-            writer.write_batch(_batch(rows))
+            writer.write_batch(_columns(rows))
     if not total:
         raise DataError(f"{source} has no rows. Add some, or leave the file out.")
     if total == sum(reasons.values()):
@@ -147,7 +152,7 @@ def build_records(
     return {"rows": total, "usable": total - reasons.total(), "skipped": dict(reasons)}
 
 
-def _batch(rows: list[Row]) -> pa.RecordBatch:
+def _columns(rows: list[Row]) -> pa.RecordBatch:
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -107,8 +107,8 @@ def base_model(settings: ModelSettings, index: Path) -> Step:
     """The base model's folder: the tiny base, a LLaVA that exists, or one put together."""
     if settings.kind == "tiny":
         return tiny_base(settings, index)
-    parts = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
-    names = {part: getattr(settings, part) for part in parts[settings.kind]}
+    needed = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
+    names = {part: getattr(settings, part) for part in needed[settings.kind]}
     unset = [part for part, name in names.items() if name is None]
     if unset:
         raise ConfigError(f"model.{unset[0]} is not set, and model.kind={settings.kind} needs it.")
@@ -128,7 +128,8 @@ def base_model(settings: ModelSettings, index: Path) -> Step:
         if settings.kind == "assembled":
             from icons_repro.models.assemble import assemble
 
-            assemble(**found, out=ws.out, template=str(settings.template))
+            parts = found["language"], found["vision"], found["projector"]
+            assemble(*parts, ws.out, template=str(settings.template))
         else:
             link_model(found["folder"], settings.template, ws.out)
 
