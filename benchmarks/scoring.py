@@ -129,9 +129,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=5120)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--dtype", default="float16")
-    parser.add_argument("--folder", type=Path, help="where the synthetic store goes (the system's temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, help="for the synthetic store; else the temporary one"
+    )
     parser.add_argument("--seconds", type=float, default=40.0, help="time for the measurements")
-    parser.add_argument("--load-gb", type=float, default=2.0)
+    parser.add_argument("--load-gb", type=float, default=4.0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     wanted, dim = (4096, 256) if args.tiny else (args.rows, args.dim)

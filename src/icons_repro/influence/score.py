@@ -23,7 +23,7 @@ from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.gradients.store import GradientStore, require_same
 from icons_repro.influence.consensus import merge_subtasks
-from icons_repro.influence.stream import multiply
+from icons_repro.influence.stream import multiply, one_torch_thread
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def score(
     if keys is not None:
         require_keys(store, keys)
     raw = set(stores) if not normalise else set(raw_validation)
-    targets = task_vectors(stores, subtasks or {}, raw)
+    with one_torch_thread():
+        targets = task_vectors(stores, subtasks or {}, raw)
     values = multiply(store, targets.vectors, threads=threads, block_rows=block_rows)
     if not normalise:
         values *= store.norms[:, None]

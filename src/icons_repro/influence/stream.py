@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,17 @@ class _Block:
     n_rows: int
 
 
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch to one thread: small operations only wait for each other, and workers are many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def multiply(
     store: GradientStore, vectors: torch.Tensor, *, threads: int = 2, block_rows: int = 256
 ) -> np.ndarray:
@@ -64,7 +76,8 @@ def multiply(
     files = [os.open(segment.folder / "rows.bin", os.O_RDONLY) for segment in store.segments]
     try:
         pass_ = _Pass(store, vectors, out, iter(_plan(store, files, block_rows)), block_rows)
-        pass_.run(threads)
+        with one_torch_thread():
+            pass_.run(threads)
     finally:
         for file in files:
             os.close(file)
@@ -105,20 +118,19 @@ class _Pass:
 
     def run(self, threads: int) -> None:
         """Run the workers; raise the first error of any."""
-        before = torch.get_num_threads()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        torch.set_num_threads(before)
         if self._errors:
             raise self._errors[0]
 
     def _work(self) -> None:
         torch.set_num_threads(1)  # each worker is one core's worth
-        buffer = torch.empty(self._block_rows, self._codec.row_bytes, dtype=torch.uint8)
-        floats = torch.empty(min(self._slice, self._block_rows), self._codec.dim)
+        room = -(-self._block_rows // self._slice) * self._slice
+        buffer = torch.zeros(room, self._codec.row_bytes, dtype=torch.uint8)
+        floats = torch.empty(self._slice, self._codec.dim)
         try:
             while (block := self._next()) is not None:
                 self._read(block, buffer)
@@ -143,8 +155,13 @@ class _Pass:
             done += n
 
     def _multiply(self, block: _Block, buffer: torch.Tensor, floats: torch.Tensor) -> None:
+        """Multiply slices of one fixed size, whatever is left over in the last one.
+
+        The same shape is the same order of additions, so a row's score has the same bits wherever
+        the row stands: permuted rows or shards cannot change a selection.
+        """
         for low in range(0, block.n_rows, self._slice):
-            high = min(low + self._slice, block.n_rows)
-            rows = self._codec.decode(buffer[low:high], floats[: high - low])
-            result = self._out[:, block.row + low : block.row + high]
-            torch.mm(self._vectors, rows.T, out=result)
+            rows = self._codec.decode(buffer[low : low + self._slice], floats)
+            n = min(self._slice, block.n_rows - low)
+            first = block.row + low
+            self._out[:, first : first + n] = torch.mm(self._vectors, rows.T)[:, :n]
