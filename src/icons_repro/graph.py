@@ -55,6 +55,11 @@ class Graph:
         """The base model."""
         return prepare.base_model(self.config.model, self.index)
 
+    @cached_property
+    def pretrained(self) -> Step:
+        """The tiny base, rebuilt."""
+        return training.pretrain(self.config.pretrain, self.config.trainer)
+
     # warmup, extract, score
 
     @cached_property
@@ -136,6 +141,11 @@ class Graph:
 
     def _clip(self) -> Step:
         c = self.config
+        if c.features.clip is None and self.world is None:
+            raise ConfigError(
+                "features.clip is not set, and the CLIP that ships knows the tiny world alone: "
+                "choose features=llava15, or features.clip=FOLDER."
+            )
         return features.clip(c.features, c.trainer, self.pool, self.index, c.data.num_workers)
 
     def _self_filter(self) -> Step:

@@ -14,6 +14,7 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.data.records import RecordTable
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
+from icons_repro.models.encoders import TINY_CLIP
 from icons_repro.stages.content import text_key
 from icons_repro.stages.selection import make_selector
 
@@ -81,6 +82,13 @@ def test_a_released_subset_without_a_path_says_which_key_to_set() -> None:
         graph().feature("released_keys")
 
 
+def test_another_world_is_not_embedded_by_the_tiny_clip(tmp_path: Path) -> None:
+    (tmp_path / "pool.json").write_text("[]")
+    own = ["data.world=null", f"data.json={tmp_path}/pool.json", f"data.images={tmp_path}"]
+    with pytest.raises(ConfigError, match=r"features\.clip is not set"):
+        graph(*own).feature("clip")
+
+
 def test_an_unknown_feature_is_named() -> None:
     with pytest.raises(ConfigError, match="no stage makes the feature 'colour'"):
         graph().feature("colour")
@@ -114,6 +122,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, ArtifactCach
         f"targets.folder={world}/targets",
         f"targets.images={world}/images",
         f"features.released={world}/pool.json",
+        f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
         "projector.dim=64",
     )
