@@ -34,9 +34,8 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     build_world(folder, WorldSettings(seed=7, pool_size=300, validation_rows=8, test_rows=20))
     (folder / "pool").mkdir()
-    build_records(
-        folder / "pool.json", folder / "images", folder / "pool", RecordPolicy(check_images="decode")
-    )
+    policy = RecordPolicy(check_images="decode")
+    build_records(folder / "pool.json", folder / "images", folder / "pool", policy)
     return folder
 
 

@@ -64,6 +64,11 @@ def test_the_run_directory_follows_what_changes_the_result() -> None:
     assert plain != config_hash(_root_=composed("finetune.learning_rate=1e-5"))
 
 
+def select_with(override: str) -> None:
+    config = settings(override)
+    Graph(config).selection(config.selector, config.budget, config.seed)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -78,9 +83,7 @@ def test_the_run_directory_follows_what_changes_the_result() -> None:
 )
 def test_a_bad_value_is_an_error_that_names_the_key(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config = settings(override)
-        graph = Graph(config)
-        graph.selection(config.selector, config.budget, config.seed)
+        select_with(override)
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
@@ -25,13 +25,15 @@ from icons_repro.core.settings import (
     ModelSettings,
     PathSettings,
     PoolSettings,
+    PretrainSettings,
     TargetSettings,
     TrainerSettings,
     TrainSettings,
     WarmupSettings,
 )
 
-STAGES = (
+Stage = Literal[
+    "preflight",
     "prepare",
     "warmup",
     "extract",
@@ -40,8 +42,8 @@ STAGES = (
     "finetune",
     "evaluate",
     "report",
-)
-Stage = Literal["prepare", "warmup", "extract", "score", "select", "finetune", "evaluate", "report"]
+    "pretrain",
+]
 NOT_RESULTS = ("plan", "logger", "paths", "stages", "hydra")
 """Keys that do not change what a run finds; they stay out of its directory's name."""
 
@@ -73,6 +75,7 @@ class RunConfig:
     benchmarks: BenchmarkGroup
     lora: LoraSettings
     warmup: WarmupSettings
+    pretrain: PretrainSettings
     finetune: TrainSettings
     gradients: GradientSettings
     projector: dict[str, Any]
@@ -89,8 +92,7 @@ def typed(config: DictConfig) -> RunConfig:
 
     Raises `ConfigError` naming the first unknown or ill-typed key, with the nearest right one.
     """
-    tree = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(tree, dict)
+    tree = as_dict(config, resolve=True)
     _refuse_unknown(tree, RunConfig, "")
     try:
         return TypeAdapter(RunConfig).validate_python(tree)
@@ -127,11 +129,14 @@ def explain_override(message: str, config: DictConfig) -> str:
     return f"unknown key {match[1]}{nearest(match[1], known)}"
 
 
-def leaf_keys(config: DictConfig | ListConfig, prefix: str = "") -> Iterable[str]:
+def as_dict(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
+    """Return a config as plain dicts and lists."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def leaf_keys(config: DictConfig, prefix: str = "") -> Iterable[str]:
     """Yield the dotted names of a config's leaves."""
-    items = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(items, dict)
-    stack = [(prefix, items)]
+    stack = [(prefix, as_dict(config))]
     while stack:
         path, node = stack.pop()
         for key, value in node.items():
@@ -143,9 +148,7 @@ def leaf_keys(config: DictConfig | ListConfig, prefix: str = "") -> Iterable[str
 
 def config_hash(*, _root_: DictConfig) -> str:
     """Hash what changes a run's result; used by `${config_hash:}` in the run directory's name."""
-    tree = OmegaConf.to_container(_root_, resolve=False)
-    assert isinstance(tree, dict)
-    kept = {k: v for k, v in tree.items() if k not in NOT_RESULTS}
+    kept = {k: v for k, v in as_dict(_root_).items() if k not in NOT_RESULTS}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -156,7 +159,7 @@ def defaults_of(settings: type) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for field in fields(settings):
         if is_dataclass(hints[field.name]):
-            tree[field.name] = defaults_of(hints[field.name])  # type: ignore[arg-type]
+            tree[field.name] = defaults_of(hints[field.name])
         elif field.default is not MISSING:
             tree[field.name] = field.default
         elif field.default_factory is not MISSING:

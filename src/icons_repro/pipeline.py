@@ -32,7 +32,22 @@ def run(config: DictConfig) -> None:
     if settings.plan:
         plan(settings)
         return
+    if "preflight" in settings.stages:
+        look_ahead(settings)
+        if settings.stages == ["preflight"]:
+            return
     Experiment(settings).run(OmegaConf.to_yaml(config, resolve=True))
+
+
+def look_ahead(settings: RunConfig) -> None:
+    """Print what preflight finds. Raises `UserError` if the run would fail."""
+    from icons_repro.preflight.findings import print_findings, would_fail
+    from icons_repro.preflight.run import preflight
+
+    findings = preflight(settings, ArtifactCache(Path(settings.paths.cache)))
+    print_findings(findings)
+    if would_fail(findings):
+        raise UserError("the run would fail; the problems and remedies are above.")
 
 
 def plan(settings: RunConfig) -> None:
@@ -97,7 +112,7 @@ class Experiment:
         """
         g, stages = self.graph, self.config.stages
         ends = {"select", "finetune", "evaluate", "report"} & set(stages)
-        steps: list[Step] = []
+        steps: list[Step] = [g.pretrained] if "pretrain" in stages else []
         if "prepare" in stages:
             steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
         if not ends:
@@ -126,6 +141,8 @@ class Experiment:
                 self.cache.get(step, reporter.on_metrics)
             if "select" in self.config.stages:
                 reporter.finish(self.graph.world)
+            else:
+                reporter.say_where(steps)
 
 
 def command_line(main: Callable[[], None]) -> None:

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def plan(n: int, **changes: object) -> list[list[int]]:
 
 def test_every_row_occurs_once_an_epoch() -> None:
     for n in (1, 5, 8, 61):
-        rows = sum(plan(n, micro_batch=8), [])
+        rows = list(chain.from_iterable(plan(n, micro_batch=8)))
         assert sorted(rows) == [10 * i for i in range(n)]
 
 
@@ -46,7 +48,7 @@ def test_ranks_share_each_global_batch() -> None:
     assert len(ranks[0]) == len(ranks[1]) == 2 * len(whole)
     for step, batch in enumerate(whole):
         parts = [ranks[r][2 * step + m] for r in range(2) for m in range(2)]
-        assert sorted(sum(parts, [])) == sorted(batch)
+        assert sorted(chain.from_iterable(parts)) == sorted(batch)
 
 
 def test_same_steps_repeats_the_subset() -> None:

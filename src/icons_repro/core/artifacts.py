@@ -139,7 +139,9 @@ class ArtifactCache:
         self.used[step.fingerprint] = artifact
         return artifact
 
-    def _make(self, step: Step, inputs: Mapping[str, Path], on_metrics: OnMetrics | None) -> None:
+    def _make(
+        self, step: Step, inputs: Mapping[str, Path], on_metrics: OnStepMetrics | None
+    ) -> None:
         part = self.path(step).with_suffix(".part")
         if part.exists() and not step.resumable:
             shutil.rmtree(part)

@@ -137,6 +137,17 @@ class WarmupSettings:
 
 
 @dataclass(frozen=True)
+class PretrainSettings:
+    """How the tiny base is rebuilt (`experiment=pretrain_tiny`)."""
+
+    rows: int = 50_000
+    """Rows of the pre-training corpus."""
+    seed: int = 0
+    """Seed of the corpus, of the first weights and of training."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+
+@dataclass(frozen=True)
 class GradientSettings:
     """How per-sample gradients are taken and stored."""
 

@@ -56,6 +56,7 @@ class ConversationEncoder:
                 "would be supervised: set model.template=v1 (or llama3, qwen)."
             )
         self.processor = processor
+        self.template = str(processor.chat_template)
         self.tokenizer = processor.tokenizer
         self.max_length = max_length
         self.image_first = image_first
@@ -75,12 +76,13 @@ class ConversationEncoder:
 
     def render(self, conversations: Sequence[Mapping[str, str]]) -> tuple[str, list[list[int]]]:
         """Return the prompt text and the `[start, end)` character spans of its answers."""
-        texts, spans = render_jinja_template(
+        rendered: Any = render_jinja_template(  # annotated as str; with the mask it is a pair
             [self.messages(conversations)],
-            chat_template=self.processor.chat_template,
+            chat_template=self.template,
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
+        texts, spans = rendered
         return texts[0].replace(IMAGE_TOKEN, self.processor.image_token), spans[0]
 
     def encode(self, record: Record) -> EncodedConversation:

@@ -99,7 +99,7 @@ def bucketed_loader(
     positions: np.ndarray,
     token_budget: int,
     workers: int = 0,
-    remaining: Callable[[Batches], Batches] | None = None,
+    remaining: Callable[[Batches], Any] | None = None,
 ) -> DataLoader[Batch]:
     """Return a loader over `positions` in batches of similar length, for passes without training.
 
@@ -144,6 +144,7 @@ class PoolDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many optimizer steps are done; Lightning stores it in its checkpoints."""
+        assert self.trainer is not None
         return {"steps": self.trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

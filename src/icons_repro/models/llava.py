@@ -42,7 +42,8 @@ def load_model(
     model = LlavaForConditionalGeneration.from_pretrained(
         folder, dtype=dtype, local_files_only=True
     )
-    return model.to(device).eval().requires_grad_(False)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps nn.Module.to
+    return model.eval().requires_grad_(False)
 
 
 def load_processor(folder: Path) -> LlavaProcessor:

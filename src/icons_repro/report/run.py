@@ -21,7 +21,7 @@ from icons_repro.report.gather import PageInputs, rows_of
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 from icons_repro.report.page import write_page
 from icons_repro.report.results import RunResults, write_results
-from icons_repro.report.summary import print_summary
+from icons_repro.report.summary import print_files, print_summary
 from icons_repro.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class Reporter:
         print_summary(
             results, {n: scored[n] for n in order}, blind, relatives, files, self._next(results)
         )
+
+    def say_where(self, steps: Sequence[Step]) -> None:
+        """Print where the finished steps of a partial run are."""
+        print_files({step.name: self.cache.path(step) for step in steps})
 
     def _results(self, line: Line) -> Results:
         folder = self._score_folder(line)

@@ -46,7 +46,7 @@ def print_summary(
     for name, result in lines.get(THIS_RUN, {}).items():
         if result["status"] != "ok":
             console.print(f"[yellow]{name} not available:[/] {result['reason']}", highlight=False)
-    _print_files(console, files)
+    print_files(files, console)
     if try_next:
         console.print("\n[bold]Try next[/]")
         for command in try_next:
@@ -61,7 +61,11 @@ def _say_what_is_missing(console: Console, relative: Relative) -> None:
         console.print(f"  [dim]no interval: {relative.note}[/]", highlight=False)
 
 
-def _print_files(console: Console, files: Mapping[str, Path]) -> None:
+def print_files(files: Mapping[str, Path], console: Console | None = None) -> None:
+    """Print a list of names and paths, if there are any."""
+    from rich.console import Console
+
+    console = console or Console()
     if not files:
         return
     width = max(len(name) for name in files)

@@ -11,6 +11,8 @@ from icons_repro.core.artifacts import Step, Workspace
 from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
+    PretrainSettings,
+    RecordPolicy,
     TrainerSettings,
     TrainSettings,
     WarmupSettings,
@@ -63,6 +65,41 @@ def finetune(
     config = training_config(settings, lora, data, trainer, seed)
     inputs = {"base": base, "pool": pool, "selection": selection}
     return Step("finetune", build, config, inputs, resumable=True, label=selection.label)
+
+
+def pretrain(settings: PretrainSettings, trainer: TrainerSettings) -> Step:
+    """The tiny base, from random weights and the pre-training corpus; every weight is trained."""
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.data.records import build_records
+        from icons_repro.data.tiny.pretrain import write_corpus
+        from icons_repro.models.tiny import MAX_TOKENS, build_tiny_llava, save_tiny_llava
+        from icons_repro.training.fit import FitJob, fit
+
+        corpus, records, first = (ws.out / name for name in ("corpus", "records", "first"))
+        records.mkdir(exist_ok=True)
+        write_corpus(corpus, settings.rows, settings.seed)
+        no_check = RecordPolicy(check_images="none")
+        build_records(corpus / "pretrain.json", corpus / "images", records, no_check)
+        save_tiny_llava(build_tiny_llava(settings.seed), first)
+        np.save(ws.out / "positions.npy", np.arange(settings.rows))
+        job = FitJob(
+            model_dir=str(first),
+            records=str(records),
+            image_root=str(corpus / "images"),
+            positions=str(ws.out / "positions.npy"),
+            seed=settings.seed,
+            lora=None,
+            train=settings.train,
+            data=DataSettings(max_length=MAX_TOKENS),
+            trainer=trainer,
+        )
+        summary = fit(job, ws.out, ws.on_metrics)
+        return {key: summary[key] for key in ("rows", "steps", "trained_parameters")}
+
+    config = asdict(settings)
+    config["train"].pop("checkpoint_every_steps")
+    return Step("pretrain", build, config, resumable=True)
 
 
 def training_config(

@@ -15,7 +15,10 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from peft import PeftModel
+from transformers import LlavaForConditionalGeneration
 
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.data.datamodule import (
@@ -78,6 +81,11 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     """
     if job.trainer.devices * job.trainer.num_nodes == 1:
         return fit_here(job, out, on_metrics)
+    if job.trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={job.trainer.num_nodes}: one training run spans one node here. "
+            "Use its devices, and a sweep over SLURM for several runs at once."
+        )
     (out / "job.json").write_text(job.to_json())
     subprocess.run(
         [
@@ -130,12 +138,7 @@ def fit_here(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
     )
     schedule = plan_schedule(job, dataset, world_size, rank)
-    model = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
-    model = attach_lora(model, job.lora) if job.lora else model.requires_grad_(True)
-    if job.train.gradient_checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
+    model = trainable_model(job)
     tuner = InstructionTuner(model, job.train, schedule.steps, job.seed)
     trainer = make_trainer(job, out, schedule, on_metrics)
     resume = out / RESUME
@@ -158,13 +161,24 @@ def fit_here(
     return summary
 
 
+def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
+    """Load the base and free what the job trains: LoRA and projector, or every weight."""
+    base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    model = attach_lora(base, job.lora) if job.lora else base.requires_grad_(True)
+    if job.train.gradient_checkpointing:
+        base.enable_input_require_grads()
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
 def _save(
     job: FitJob, tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]
 ) -> None:
-    if job.lora:
-        save_adapter(tuner.model, tuner.trained(), trainer.optimizers[0], out, summary)
-    else:
-        tuner.model.save_pretrained(out)
+    model = tuner.model
+    if isinstance(model, PeftModel):
+        save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary)
+    elif isinstance(model, LlavaForConditionalGeneration):
+        model.save_pretrained(out)
 
 
 def make_trainer(

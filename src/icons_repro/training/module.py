@@ -58,7 +58,7 @@ class InstructionTuner(L.LightningModule):
             loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with one group for the projector and one for the rest; cosine with warm-up."""
         s = self.settings
         groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
