@@ -138,7 +138,7 @@ class WarmupSettings:
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How the tiny base is rebuilt (`experiment=pretrain_tiny`)."""
+    """The recipe of the tiny base (`experiment=pretrain_tiny`)."""
 
     rows: int = 50_000
     """Rows of the pre-training corpus."""

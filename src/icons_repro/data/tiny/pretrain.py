@@ -23,7 +23,7 @@ from icons_repro.data.tiny.streams import stream
 from icons_repro.data.tiny.world import write_images, write_json_rows
 
 PRETRAIN_ROWS = 50_000
-"""With four passes, batch 32 and learning rate 1e-3 for every weight: the shipped base."""
+"""With four passes, batch 32 and learning rate 1e-3 for every weight: the shipped base's recipe."""
 PRETRAIN_SEED = 0
 _FILLER_WORDS = """
     what is the how many are there in of which does this have a ? at on image shown here or
@@ -31,8 +31,11 @@ _FILLER_WORDS = """
 FILLER = tuple(_FILLER_WORDS.split())
 """Words of questions that carry no fact."""
 MAX_FILLER = 7
-TURNS = ("shape", "dots", "spatial", "digit", "shape", "dots", "spatial", "bars", "shape", "text")
-"""Kinds of scene in turn: those hard to see come more often."""
+TURNS = (
+    *("shape", "text", "digit", "spatial", "dots"),
+    *("shape", "text", "digit", "spatial", "bars"),
+)
+"""Kinds of scene in turn, as the shipped base saw them."""
 
 
 def write_corpus(out: Path, rows: int = PRETRAIN_ROWS, seed: int = PRETRAIN_SEED) -> dict[str, Any]:
