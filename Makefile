@@ -25,7 +25,7 @@ demo: setup ## The main job: ICONS against random and full data on the tiny worl
 	$(BIN)/python run.py experiment=icons_20pct
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
