@@ -1,0 +1,144 @@
+"""Every check of one config, in the order of the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from icons_repro.config import RunConfig
+from icons_repro.core.artifacts import ArtifactCache
+from icons_repro.core.errors import UserError
+from icons_repro.graph import Graph
+from icons_repro.preflight.findings import Finding
+from icons_repro.preflight.images import decode_all
+from icons_repro.preflight.machine import (
+    check_devices,
+    check_disk,
+    check_lmms_eval,
+    check_memory,
+    check_versions,
+)
+from icons_repro.report.cost import counts, memory_by_part, stage_costs
+from icons_repro.stages.evaluation import named
+
+
+def preflight(config: RunConfig, cache: ArtifactCache) -> list[Finding]:
+    """Look at everything the run needs; reading the pool and its images is the long part."""
+    graph = Graph(config)
+    findings = check_versions()
+    findings += _guarded("pool", lambda: list(_pool(config, graph, cache)))
+    findings += _guarded("targets", lambda: list(_targets(graph, cache)))
+    findings += _guarded("base model", lambda: list(_base(config)))
+    findings += _resources(config)
+    findings += _guarded("benchmarks", lambda: list(_benchmarks(config, cache.root)))
+    return findings
+
+
+def _guarded(what: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Turn an error that a person can act on into a finding."""
+    try:
+        return check()
+    except UserError as error:
+        return [Finding("problem", what, str(error))]
+
+
+def _pool(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
+    from icons_repro.data.records import RecordTable
+
+    artifact = cache.get(graph.pool)
+    rows = cache.manifest(graph.pool)["counts"]
+    text = f"{rows['usable']:,} of {rows['rows']:,} rows usable"
+    if rows["skipped"]:
+        listed = f"listed in {artifact.path / 'skipped.jsonl'}"
+        yield Finding("warning", "pool", f"{text}; skipped {rows['skipped']}", listed)
+    else:
+        yield Finding("ok", "pool", text)
+    table = RecordTable(artifact.path / "records.arrow")
+    log = _image_log(cache, artifact.path)
+    checked, bad = decode_all(table, artifact.path / "images", log, config.data.num_workers)
+    if bad:
+        text = f"{bad.total():,} images of {checked:,} rows cannot be used: {dict(bad)}; see {log}"
+        remedy = "fetch them again, or data.check_images=decode data.on_bad_row=skip"
+        yield Finding("problem", "images", text, remedy)
+    else:
+        yield Finding("ok", "images", f"every image of {checked:,} rows decodes")
+
+
+def _image_log(cache: ArtifactCache, pool: Path) -> Path:
+    """Name the log by the pool and the real image folder, so that a moved one is read anew."""
+    folder = hashlib.sha256(str((pool / "images").resolve()).encode()).hexdigest()[:8]
+    return cache.root / "preflight" / f"images-{pool.name}-{folder}.jsonl"
+
+
+def _targets(graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
+    cache.get(graph.targets)
+    counts = cache.manifest(graph.targets)["counts"]
+    text = ", ".join(f"{task} {rows['usable']:,}" for task, rows in counts.items())
+    yield Finding("ok", "targets", text)
+
+
+def _base(config: RunConfig) -> Iterator[Finding]:
+    model = config.model
+    if model.kind == "tiny":
+        yield Finding("ok", "base model", "ships with the package")
+        return
+    from icons_repro.evaluation.preflight import hub_reachable
+
+    for part in ("folder", "language", "vision", "projector"):
+        name = getattr(model, part)
+        if name is None:
+            continue
+        here = Path(name).exists() or _in_hub_cache(name)
+        if here or hub_reachable():
+            where = "here" if here else "on the hub, which answers"
+            yield Finding("ok", f"model.{part}", f"{name}: {where}")
+        else:
+            remedy = f"`hf download {name}` where there is a network, then HF_HOME or the folder"
+            yield Finding("problem", f"model.{part}", f"{name}: not here, no hub", remedy)
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
+    return folder.is_dir() and not any((folder.parent / "blobs").glob("*.incomplete"))
+
+
+def _resources(config: RunConfig) -> list[Finding]:
+    """Compare disk, memory and devices with the plan's arithmetic, where the shape is known."""
+    if config.model.shape is None:
+        return check_devices(config.trainer, 0.0)
+    n = counts(config.model, config.lora)
+    stages = stage_costs(
+        config.model, config.lora, config.warmup, config.finetune, config.gradients,
+        dim=int(config.projector.get("dim") or 0), rows=config.data.rows or 0, target_rows=0,
+        budget=config.budget, tokens=0.0, image_share=0.0,
+    )  # fmt: skip
+    base = 2.0 * (n.frozen + n.projector)
+    needs = {"base": base} | {stage.stage: stage.disk_bytes for stage in stages}
+    return [
+        *check_disk(Path(config.paths.cache), needs),
+        *check_memory(base),
+        *check_devices(config.trainer, sum(memory_by_part(n).values())),
+    ]
+
+
+def _benchmarks(config: RunConfig, root: Path) -> Iterator[Finding]:
+    package = check_lmms_eval()
+    yield from package
+    if package[0].level == "problem" or config.benchmarks.local:
+        return
+    from icons_repro.evaluation.availability import unavailable
+    from icons_repro.evaluation.settings import benchmarks_from_config
+
+    chosen = benchmarks_from_config({k: v or {} for k, v in named(config.benchmarks).items()})
+    log = root / "preflight" / "lmms_eval.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    problems = unavailable(chosen, log)
+    scored = [b.name for b in chosen if b.name not in problems]
+    yield Finding("ok" if scored else "problem", "benchmarks", f"can be scored: {scored or 'none'}")
+    for name, reason in problems.items():
+        yield Finding(
+            "warning", f"benchmark {name}", reason, "else it is reported as not available"
+        )

@@ -1,0 +1,77 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from icons_repro.core.settings import TrainerSettings
+from icons_repro.preflight.findings import Finding, print_findings, would_fail
+from icons_repro.preflight.machine import check_devices, check_disk, check_memory, check_versions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_a_problem_would_make_the_run_fail() -> None:
+    assert not would_fail([Finding("ok", "a", "b"), Finding("warning", "a", "b")])
+    assert would_fail([Finding("ok", "a", "b"), Finding("problem", "a", "b")])
+
+
+def test_disk_is_compared_with_what_every_stage_writes(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there" / "yet"
+    assert check_disk(folder, {"extract": 1e3})[0].level == "ok"
+    too_much = check_disk(folder, {"base": 1e18, "extract": 1e18})[0]
+    assert too_much.level == "problem"
+    assert "ICONS_OUTPUT" in too_much.remedy
+
+
+def test_memory_and_devices_are_compared_with_the_plan() -> None:
+    assert check_memory(1e6)[0].level == "ok"
+    assert check_memory(1e18)[0].level == "problem"
+    assert check_devices(TrainerSettings(), 1e18)[0].level == "ok"  # no accelerator: not asked
+    many = TrainerSettings(accelerator="gpu", devices=4096)
+    assert check_devices(many, 0.0)[0].level == "problem"
+
+
+def test_versions_are_said() -> None:
+    assert "torch" in check_versions()[0].found
+
+
+def test_the_page_has_a_line_for_each_finding_and_a_verdict() -> None:
+    console = Console(record=True, width=120)
+    print_findings([Finding("problem", "disk", "full", "free some")], console)
+    text = console.export_text()
+    assert "free some" in text
+    assert "would fail" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [("red", 0, "Nothing would stop the run"), ("", 1, "no turn from 'gpt' has any text")],
+)
+def test_the_stage_says_by_its_exit_code_whether_the_run_would_fail(
+    answer: str, code: int, said: str, tmp_path: Path
+) -> None:
+    turns = [{"from": "human", "value": "what color"}, {"from": "gpt", "value": answer}]
+    for name in ("pool.json", "targets/task.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps([{"conversations": turns}]))
+    overrides = ["data=custom", "data.json=pool.json", "data.images=.", "targets.images=."]
+    result = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "run.py",
+            "stages=[preflight]",
+            "targets.folder=targets",
+            *overrides,
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == code, result.stderr
+    assert said in result.stdout
+    assert "Traceback" not in result.stderr
