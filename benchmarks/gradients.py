@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from icons_repro.gradients.writer import open_writer
 from icons_repro.models.lora import gradient_parameters
 
 Batches = list[dict[str, torch.Tensor]]
+Way = Callable[[dict[str, torch.Tensor]], None]
 DEFAULT = "count_sketch"
 OTHERS = ("srht", "kronecker", "none")
 SLOW = ("rademacher",)
@@ -39,29 +41,36 @@ REFERENCE_BLOCK = 128
 REFERENCE_INTERVAL = 4
 
 
-def floor(model: PeftModel, batches: Batches) -> None:
+def floor(model: PeftModel, batch: dict[str, torch.Tensor]) -> None:
     """A plain training pass without the optimizer."""
-    for batch in batches:
-        model(**model_inputs(batch), labels=batch["labels"], use_cache=False).loss.backward()
-        model.zero_grad(set_to_none=True)
+    model(**model_inputs(batch), labels=batch["labels"], use_cache=False).loss.backward()
+    model.zero_grad(set_to_none=True)
 
 
-def ours(
-    model: PeftModel, batches: Batches, kind: str, dim: int, folder: Path
-) -> Callable[[], None]:
-    """Return a function that extracts all batches into a store."""
+def ours(model: PeftModel, batches: Batches, kind: str, dim: int, folder: Path) -> Way:
+    """Return a function that extracts a batch into a store."""
     gradients = PerSampleGradients(model, gradient_parameters(model))
     collector = RowCollector(gradients, build_projector(gradients.layout, kind, dim))
     n_rows = sum(len(batch["input_ids"]) for batch in batches)
     writer = open_writer(folder / kind, n_rows=n_rows, dim=collector.projector.dim, identities={})
 
-    def run() -> None:
-        for batch in batches:
-            rows = collector(batch)
-            writer.write(batch["positions"], rows.values, rows.norms, rows.status.numpy())
-        writer.flush()
+    def run(batch: dict[str, torch.Tensor]) -> None:
+        rows = collector(batch)
+        writer.write(batch["positions"], rows.values, rows.norms, rows.status.numpy())
+        if batch is batches[-1]:
+            writer.flush()
 
     return run
+
+
+def time_ways(ways: dict[str, Way], batches: Batches, repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of all batches, by round; ways take turns batch by batch."""
+    totals = {name: [0.0] * repeats for name in ways}
+    for batch in batches:
+        calls = {name: partial(way, batch) for name, way in ways.items()}
+        for name, times in interleaved(calls, repeats).items():
+            totals[name] = [a + b for a, b in zip(totals[name], times, strict=True)]
+    return totals
 
 
 def reference(model: PeftModel, batches: Batches, dim: int, blocks: int) -> dict[str, float]:
@@ -102,11 +111,12 @@ def main() -> None:
     for _, parameter in gradient_parameters(model):
         parameter.requires_grad_(True)
     with tempfile.TemporaryDirectory() as name:
-        ways: dict[str, Callable[[], Any]] = {"floor": lambda: floor(model, batches)}
+        ways: dict[str, Way] = {"floor": partial(floor, model)}
         ways |= {kind: ours(model, batches, kind, dim, Path(name)) for kind in KINDS}
-        seconds = interleaved({kind: ways[kind] for kind in ("floor", DEFAULT)}, repeats)
-        seconds |= interleaved({kind: ways[kind] for kind in OTHERS}, 2)
-        seconds |= {kind: [seconds_of(ways[kind])] for kind in SLOW}
+        seconds = time_ways({kind: ways[kind] for kind in ("floor", DEFAULT)}, batches, repeats)
+        seconds |= time_ways({kind: ways[kind] for kind in OTHERS}, batches, 2)
+        for kind in SLOW:
+            seconds[kind] = [sum(seconds_of(partial(ways[kind], batch)) for batch in batches)]
         timed = [reference(model, batches, dim, 1 if args.tiny else 2) for _ in range(3)]
     publish(args, seconds, timed, sum(len(b["input_ids"]) for b in batches), dim)
 

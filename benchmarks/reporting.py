@@ -7,7 +7,9 @@ import contextlib
 import ctypes
 import json
 import re
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ Row = Mapping[str, Any]
 
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return a parser with `--json`, `--threads` and `--tiny`."""
+    # A polite kill ends like an error, so that temporary folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
