@@ -2,8 +2,10 @@
 
 It plays the part of openai/clip-vit-large-patch14-336 and is loaded by the same code
 (`models/encoders.py`). transformers' own `CLIPModel`, 32x32 pixels, its tokenizer has the words of
-the tiny base. `python -m icons_repro.data.tiny.clip OUT` trains it anew in a few minutes on one
-core; the result ships in `models/tiny_clip/`.
+the tiny base, its vision tower starts from the base's. `python -m icons_repro.data.tiny.clip OUT` trains it anew (182 s of one
+core); the result ships in `models/tiny_clip/`. Of the shipped pair, a picture of the validation
+split finds its caption among 50 (chance 0.02): 0.94 over all kinds of scene, 1.00 dots, 0.98 bars,
+0.80 spatial, 0.76 letters; among all 24 captions of shapes 0.58, of 10 digits 1.00.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ WIDTH = 64
 class ClipTraining:
     """How the shipped encoder pair was trained."""
 
-    scenes: int = 24_000
+    scenes: int = 12_000
     """Pictures of the split "pretrain", so none occurs in any pool, validation or test."""
     batch_size: int = 256
     epochs: int = 20
@@ -111,7 +113,8 @@ def clip_processor() -> CLIPProcessor:
 def draw_pairs(count: int, split: Split, seed: int) -> Pairs:
     """Draw `count` scenes of a split, the kinds in turn, and say what is on them."""
     rng = stream(seed, "clip", split)
-    sampler = Sampler(split, stream(seed, "clip", split, "scenes"))
+    imitate = 0.5 if split == "pretrain" else 0.0  # as for the tiny base: few real shapes are left
+    sampler = Sampler(split, stream(seed, "clip", split, "scenes"), imitate)
     kinds = tuple(KINDS[i % len(KINDS)] for i in range(count))
     scenes = [sampler.draw(kind) for kind in kinds]
     pixels = clip_processor().image_processor([s.pixels for s in scenes], return_tensors="pt")
