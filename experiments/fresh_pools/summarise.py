@@ -31,9 +31,9 @@ def scores_in(folder: Path) -> Scores:
 def read(runs: Path) -> dict[tuple[str, int], dict[str, Scores]]:
     """Return `{(regime, pool seed): {method: scores}}`; "blind" is one of the methods."""
     found: dict[tuple[str, int], dict[str, Scores]] = defaultdict(dict)
-    for path in sorted(runs.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        config = yaml.safe_load((path.parent / "config.yaml").read_text())
+    for run in sorted(path.parent for path in runs.glob("*/results.json")):
+        results = json.loads((run / "results.json").read_text())
+        config = yaml.safe_load((run / "config.yaml").read_text())
         cache = Path(config["paths"]["cache"])
         cell = found[config["finetune"]["steps"], config["data"]["world"]["seed"]]
         cell[results["selector"]] = {n: r["score"] for n, r in results["benchmarks"].items()}
@@ -41,12 +41,9 @@ def read(runs: Path) -> dict[tuple[str, int], dict[str, Scores]]:
             step = results["stages"].get(f"evaluate_{name}")
             if step:
                 cell[name] = scores_in(cache / "evaluate" / step["fingerprint"])
-        world = results["stages"].get("world") or {}
-        statements = [cache / "world" / world["fingerprint"]] if world else cache.glob("world/*")
-        for folder in statements:
-            statement = json.loads((folder / "world.json").read_text())
-            if statement["settings"] == config["data"]["world"]:
-                cell["blind"] = blind_scores(folder / "world.json")
+        for path in cache.glob("world/*/world.json"):
+            if json.loads(path.read_text())["settings"] == config["data"]["world"]:
+                cell["blind"] = blind_scores(path)
     return found
 
 
