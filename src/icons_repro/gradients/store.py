@@ -164,8 +164,10 @@ class GradientStore:
         """Return rows `start .. stop - 1`, normalised, float32 `[n, dim]` (zeros if excluded)."""
         stop = len(self) if stop is None else stop
         blocks = [self.codec.decode(raw) for raw in self._raw(start, stop)]
-        rows = torch.cat(blocks) if blocks else torch.empty(0, self.info.dim)
-        return rows * torch.from_numpy(self.scales[start:stop, None])
+        rows = (
+            blocks[0] if len(blocks) == 1 else torch.cat([torch.empty(0, self.info.dim), *blocks])
+        )
+        return rows.mul_(torch.from_numpy(self.scales[start:stop, None]))
 
     def _raw(self, start: int, stop: int) -> Iterator[torch.Tensor]:
         size = self.codec.row_bytes

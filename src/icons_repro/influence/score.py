@@ -119,19 +119,19 @@ def task_vectors(
         labels = np.asarray(subtasks[task]) if task in subtasks else np.full(len(store), "")
         if len(labels) != len(store):
             raise DataError(f"{task}: {len(labels)} sub-task labels for {len(store)} rows")
-        rows = store.read()
-        if task in raw:
-            rows = rows * torch.from_numpy(store.norms)[:, None]
+        weights = []
         for label in dict.fromkeys(labels.tolist()):
             name = f"{task}/{label}" if label else task
-            chosen = torch.from_numpy(store.ok & (labels == label))
-            if not bool(chosen.any()):
+            chosen = store.ok & (labels == label)
+            if not chosen.any():
                 raise DataError(f"{store.folder}: {name} has no usable validation row")
             names.append(name)
-            vectors.append(rows[chosen].double().mean(dim=0).float())
+            lengths = store.norms if task in raw else 1.0
+            weights.append((chosen * lengths / chosen.sum()).astype(np.float32))
+        vectors.append(torch.from_numpy(np.stack(weights)) @ store.read())
     if not names:
         raise DataError("no validation stores to score against")
-    return TaskVectors(tuple(names), torch.stack(vectors))
+    return TaskVectors(tuple(names), torch.cat(vectors))
 
 
 def reduce_subtasks(matrix: InfluenceMatrix, how: Reduce = "mean") -> InfluenceMatrix:
