@@ -15,6 +15,7 @@ from icons_repro.core.settings import DataSettings, GradientSettings, RecordPoli
 from icons_repro.stages import (
     content,
     evaluation,
+    export,
     features,
     gradients,
     prepare,
@@ -212,3 +213,7 @@ class Graph:
         return evaluation.evaluate(
             c.benchmarks, self.encoding, c.trainer, self.base, adapter, self.world, self.index
         )
+
+    def export(self, chosen: Step, adapter: Step) -> Step:
+        """The merged model, the adapter and the subset, for other people's programs."""
+        return export.export(self.config.trainer, self.base, self.pool, chosen, adapter)

@@ -111,7 +111,7 @@ class Experiment:
         later is asked for.
         """
         g, stages = self.graph, self.config.stages
-        ends = {"select", "finetune", "evaluate", "report"} & set(stages)
+        ends = {"select", "finetune", "evaluate", "export", "report"} & set(stages)
         steps: list[Step] = [g.pretrained] if "pretrain" in stages else []
         if "prepare" in stages:
             steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
@@ -125,6 +125,8 @@ class Experiment:
         steps += [self.line.adapter] if "finetune" in stages else []
         if "evaluate" in stages:
             steps += [line.steps[-1] for line in (self.line, *self.references())]
+        if "export" in stages:
+            steps.append(self.graph.export(self.line.selection, self.line.adapter))
         return steps
 
     def _sharded(self) -> bool:
