@@ -4,7 +4,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 # TORCH_BACKEND=cpu takes a small CPU build of torch; see uv's --torch-backend.
 BACKEND := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND),)
-export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 .DEFAULT_GOAL := help
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ def run(config: DictConfig) -> None:
     """Run, or with `plan=true` only plan, the experiment that `config` describes."""
     quiet_third_parties()
     settings = typed(config)
+    if settings.trainer.threads:  # before torch is imported
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.trainer.threads))
     if settings.plan:
         plan(settings)
         return

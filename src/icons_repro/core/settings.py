@@ -72,6 +72,8 @@ class TrainerSettings:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    threads: int | None = None
+    """CPU threads; `OMP_NUM_THREADS` has the last word. None takes all cores."""
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
 
