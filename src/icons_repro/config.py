@@ -41,6 +41,7 @@ Stage = Literal[
     "select",
     "finetune",
     "evaluate",
+    "export",
     "report",
     "pretrain",
 ]
