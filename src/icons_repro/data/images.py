@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from icons_repro.core.errors import DataError
 
 AspectRatio = Literal["pad", "square"]
 
 
+@contextmanager
+def whole_images_only() -> Iterator[None]:
+    """Refuse cut image files, even where some package has told Pillow to fill them with grey."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
 def load_image(path: Path) -> Image.Image:
     """Open an image as RGB. Raises `DataError` naming the file."""
     try:
-        with Image.open(path) as image:
+        with whole_images_only(), Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(

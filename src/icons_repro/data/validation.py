@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from icons_repro.data.images import whole_images_only
+
 SPEAKERS = {"human", "gpt"}
 IMAGE_TOKEN = "<image>"
 
@@ -90,7 +92,7 @@ def check_image(root: Path, path: str, level: str) -> RowProblem | None:
         return RowProblem("missing_image", f"image {path!r} is not in {root}")
     if level == "decode":
         try:
-            with Image.open(full) as image:
+            with whole_images_only(), Image.open(full) as image:
                 image.load()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return RowProblem("unreadable_image", f"image {path!r} cannot be read: {error}")

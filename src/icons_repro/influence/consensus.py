@@ -103,10 +103,17 @@ def calibrate(values: np.ndarray, how: Calibration) -> np.ndarray:
     return np.where(constant, values * 0.0, (values - shift) / np.where(constant, 1.0, scale))
 
 
+def check_percentile(percentile: float | str) -> None:
+    """Raise `ConfigError` unless `percentile` is a number in [0, 100]."""
+    if isinstance(percentile, str) or not 0 <= percentile <= 100:
+        raise ConfigError(
+            f"selector.percentile={percentile!r} is outside [0, 100]; a number, or 'budget'"
+        )
+
+
 def thresholds(values: np.ndarray, percentile: float) -> np.ndarray:
     """tau_k: the `percentile`-th percentile of each task's influence, linear: float64 `[T]`."""
-    if not 0 <= percentile <= 100:
-        raise ConfigError(f"selector.percentile={percentile} is outside [0, 100]")
+    check_percentile(percentile)
     return np.array(list(by_task(lambda v: np.percentile(v, percentile), usable_rows(values))))
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
@@ -69,6 +69,8 @@ class Icons:
 
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, RULES)
+        if self.percentile != "budget":
+            consensus.check_percentile(self.percentile)
         check_choice("tie_rule", self.tie_rule, ("mean_rank", "key", "numpy_argsort"))
         check_choice("subtasks", self.subtasks, ("max", "mean", "separate"))
         check_choice("comparison", self.comparison, (">", ">="))
@@ -108,9 +110,7 @@ class Icons:
     def _percentile(self, k: int, pool: Pool) -> float:
         if self.percentile == "budget":
             return 100.0 * (1.0 - k / len(pool))
-        if isinstance(self.percentile, str):
-            raise ConfigError(f"selector.percentile={self.percentile!r}: a number or 'budget'")
-        return self.percentile
+        return float(self.percentile)
 
     def _score(self, pool: Pool, values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
         """The score of a rule that ranks rows by arithmetic on influence: `[N]`."""
