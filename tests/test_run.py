@@ -23,8 +23,14 @@ SMALL = [
 pytestmark = pytest.mark.e2e
 
 
-def run(output: Path, *arguments: str, small: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"ICONS_OUTPUT": str(output), "OMP_NUM_THREADS": "1"}
+def run(
+    output: Path, *arguments: str, small: bool = True, path: str = ""
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "ICONS_OUTPUT": str(output),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+    }
     return subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *arguments, *(SMALL if small else [])],
         env=environment,
@@ -191,3 +197,32 @@ def test_skipped_rows_take_no_part_and_shift_no_other(output: Path) -> None:
     scores = pq.read_table(folder / "scores.parquet")
     assert scores.num_rows == 120
     assert np.isnan(scores["score"][3].as_py())
+
+
+def test_the_readmes_selector_runs_from_outside_the_package(output: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## Add a selector")[1]
+    code, config = (block.split("\n", 1)[1] for block in section.split("```")[1:4:2])
+    mine = output / "mine"
+    (mine / "conf" / "selector").mkdir(parents=True)
+    (mine / "maximin.py").write_text(code)
+    (mine / "conf" / "selector" / "maximin.yaml").write_text(config)
+    options = ("--config-dir", str(mine / "conf"), "selector=maximin", "stages=[select]")
+    result = run(output, *options, path=str(mine))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert results_of(output, "tiny/icons_20pct/maximin-b0.2-s0-*")["n_selected"] == 80
+
+
+def test_a_target_task_without_rows_is_an_error_naming_its_file(output: Path) -> None:
+    (world,) = (path.parent for path in output.glob("cache/world/*/manifest.json"))
+    (output / "targets").mkdir()
+    (output / "targets" / "empty.json").write_text("[]")
+    result = run(
+        output,
+        f"targets.folder={output / 'targets'}",
+        f"targets.images={world / 'images'}",
+        "targets.subtasks=[]",
+        "stages=[prepare]",
+    )
+    assert result.returncode == 1
+    assert "empty.json has no rows" in result.stderr
+    assert "Traceback" not in result.stderr
