@@ -146,7 +146,7 @@ def main() -> None:
             path = synthetic_store(folder / f"v{task}", None, VALIDATION_ROWS, dim, "float32")
             validation[f"task{task}"] = GradientStore.open(path)
         rows = []
-        for size in sorted({max(256, n // 16), max(256, n // 4), n}):
+        for size in sorted({max(256, n // 32), max(256, n // 4), n}):
             whole = folder / "whole" / "rows.bin"
             path = synthetic_store(folder / f"n{size}", whole, size, dim, args.dtype)
             store = GradientStore.open(path)
