@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_running_again_keeps_one_segment_with_the_same_id(tmp_path: Path) -> Non
     for _ in range(2):
         with Tracker(run_dir, "n", "g", CONFIG, OFFLINE) as tracker:
             tracker.replay("warmup", write_stage(tmp_path / "w.jsonl", 2))
+        time.sleep(1.1)  # W&B names a segment by the second it starts in
     (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
     assert len([r for r in wandb_files.history(file) if "warmup/loss" in r]) == 2
     assert run_id("g", run_dir) != run_id("g", tmp_path / "run-9999")
