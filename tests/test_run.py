@@ -226,3 +226,22 @@ def test_a_target_task_without_rows_is_an_error_naming_its_file(output: Path) ->
     assert result.returncode == 1
     assert "empty.json has no rows" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_direct_influence_is_that_of_an_unprojected_store(output: Path) -> None:
+    found = {}
+    features = ("gradients.train_feature=sign", "gradients.val_feature=sgd")
+    for name, settings in {
+        "direct": ("gradients.mode=direct",),
+        "stored": ("projector=none", "gradients.dtype=float32"),
+    }.items():
+        result = run(
+            output, *settings, *features, f"seed={len(name)}{len(found)}", "stages=[select]"
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        results = results_of(output, f"tiny/icons_20pct/icons-b0.2-s{len(name)}{len(found)}-*")
+        table = pq.read_table(results["influence"])
+        tasks = [c for c in table.column_names if c not in ("position", "key")]
+        found[name] = np.column_stack([table[task].to_numpy() for task in sorted(tasks)])
+    assert np.abs(found["stored"]).max() > 0.01
+    assert np.allclose(found["direct"], found["stored"], atol=1e-5)

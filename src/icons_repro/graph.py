@@ -18,6 +18,7 @@ from icons_repro.stages import (
     export,
     features,
     gradients,
+    influence,
     prepare,
     selection,
     training,
@@ -90,7 +91,7 @@ class Graph:
         """The influence matrix, from the gradient stores or taken directly."""
         c = self.config
         if c.gradients.mode == "direct":
-            return gradients.influence_direct(
+            return influence.influence_direct(
                 c.gradients,
                 c.targets,
                 self.encoding,
@@ -100,7 +101,7 @@ class Graph:
                 self.pool,
                 self.targets,
             )
-        return gradients.influence(
+        return influence.influence(
             c.targets,
             self.pool,
             self.targets,
@@ -181,7 +182,7 @@ class Graph:
         )
         train = self._gradients(gradients.train_gradients, settings)
         validation = self._gradients(gradients.target_gradients, settings)
-        return gradients.influence(self.config.targets, self.pool, self.targets, train, validation)
+        return influence.influence(self.config.targets, self.pool, self.targets, train, validation)
 
     def _gradients(self, make: Callable[..., Step], settings: GradientSettings) -> Step:
         """Gradient stores of the pool or of the target tasks, by other settings than the run's."""
@@ -201,7 +202,7 @@ class Graph:
         All of the pool takes the same steps in both regimes, so it is trained once for both.
         """
         c = self.config
-        whole = float(chosen.config["budget"]) == 1.0
+        whole = chosen.config["selector"] == c.references["full"]
         recipe = replace(c.finetune, steps="same_epochs") if whole else c.finetune
         return training.finetune(
             recipe, c.lora, self.encoding, c.trainer, seed, self.base, self.pool, chosen

@@ -43,7 +43,7 @@ def evaluate(
             include,
             ws.out,
             batch_size=group.batch_size,
-            device="cuda" if trainer.accelerator in ("gpu", "cuda") else "cpu",
+            device=trainer.device,
             dtype=trainer.model_dtype,
             image_transform=image_transform(ws.inputs["base"], data),
         )

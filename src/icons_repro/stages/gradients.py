@@ -1,4 +1,4 @@
-"""Extract and score: gradient stores of the pool and of the target tasks, and their influence."""
+"""Extract: gradient stores of the pool and of the target tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from icons_repro.core.artifacts import Step, Workspace
 from icons_repro.core.settings import (
     DataSettings,
     GradientSettings,
-    TargetSettings,
     TrainerSettings,
 )
 from icons_repro.stages.training import encoding_config
@@ -171,8 +170,7 @@ def gradient_parts(
     from icons_repro.models.lora import gradient_parameters, load_adapter
 
     warmup = ws.inputs["warmup"]
-    device = "cuda" if trainer.accelerator in ("gpu", "cuda") else "cpu"
-    base = load_model(ws.inputs["base"], getattr(torch, trainer.model_dtype), device)
+    base = load_model(ws.inputs["base"], getattr(torch, trainer.model_dtype), trainer.device)
     model = load_adapter(base, warmup)
     parameters = gradient_parameters(model, settings.parameters)
     gradients = PerSampleGradients(model, parameters, settings.per_sample)
@@ -183,98 +181,3 @@ def gradient_parts(
         build_projector(layout, **projector),
         build_feature(feature, layout, optimizer),
     )
-
-
-def influence(
-    targets_settings: TargetSettings,
-    pool: Step,
-    targets: Step,
-    train: Step,
-    validation: Step,
-) -> Step:
-    """The mean cosine of every pool row with every target task's validation gradients."""
-    names = targets_settings.subtasks
-
-    def build(ws: Workspace) -> dict[str, Any]:
-        from icons_repro.data.records import RecordTable
-        from icons_repro.data.target_tasks import subtasks
-        from icons_repro.influence.score import score
-
-        folders = {task.name: task for task in task_folders(ws.inputs["targets"])}
-        split = {n: subtasks(RecordTable(folders[n] / "records.arrow")) for n in names}
-        matrix = score(
-            ws.inputs["train"],
-            {name: ws.inputs["validation"] / name for name in folders},
-            subtasks=split,
-            reduce=None,
-            keys=RecordTable(ws.inputs["pool"] / "records.arrow").keys,
-        )
-        matrix.save(ws.out / "influence.parquet")
-        excluded = int(np.isnan(matrix.values).any(axis=1).sum())
-        return {"rows": len(matrix.keys), "columns": list(matrix.tasks), "excluded": excluded}
-
-    inputs = {"pool": pool, "targets": targets, "train": train, "validation": validation}
-    return Step("influence", build, {"subtasks": names}, inputs)
-
-
-def influence_direct(
-    settings: GradientSettings,
-    targets_settings: TargetSettings,
-    data: DataSettings,
-    trainer: TrainerSettings,
-    base: Step,
-    warmup: Step,
-    pool: Step,
-    targets: Step,
-) -> Step:
-    """Exact influence: unprojected gradients, scored as they are formed, none stored."""
-    names = targets_settings.subtasks
-
-    def build(ws: Workspace) -> dict[str, Any]:
-        from icons_repro.data.datamodule import bucketed_loader, open_dataset
-        from icons_repro.data.records import RecordTable
-        from icons_repro.data.target_tasks import subtasks
-        from icons_repro.gradients.direct import score_direct, task_directions
-        from icons_repro.training.progress import predict_trainer
-
-        none = {"kind": "none", "dim": None, "seed": 0}
-        gradients, _, feature = gradient_parts(ws, settings, none, trainer, settings.train_feature)
-        images = ws.inputs["targets"] / "images"
-        loaders, split = {}, {}
-        for folder in task_folders(ws.inputs["targets"]):
-            rows, collate = open_dataset(folder, images, ws.inputs["base"], data)
-            usable = np.flatnonzero(rows.table.usable)
-            loaders[folder.name] = bucketed_loader(rows, collate, usable, settings.token_budget)
-            if folder.name in names:
-                split[folder.name] = subtasks(RecordTable(folder / "records.arrow"))
-        directions = task_directions(
-            gradients,
-            loaders,
-            subtasks=split,
-            feature=feature,
-            trainer=predict_trainer("gradients of the targets", trainer),
-        )
-        pool_rows, collate = open_dataset(
-            ws.inputs["pool"], ws.inputs["pool"] / "images", ws.inputs["base"], data
-        )
-        usable = np.flatnonzero(pool_rows.table.usable)
-        matrix = score_direct(
-            gradients,
-            directions,
-            bucketed_loader(pool_rows, collate, usable, settings.token_budget, data.num_workers),
-            ws.out / "scores",
-            n_rows=len(pool_rows),
-            keys=pool_rows.table.keys,
-            feature=feature,
-            unusable=np.flatnonzero(~pool_rows.table.usable),
-            identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
-            trainer=predict_trainer("gradients of the pool", trainer),
-        )
-        matrix.save(ws.out / "influence.parquet")
-        excluded = int(np.isnan(matrix.values).any(axis=1).sum())
-        return {"rows": len(matrix.keys), "columns": list(matrix.tasks), "excluded": excluded}
-
-    config = gradient_config(settings, {}, data, trainer, settings.train_feature)
-    config |= {"mode": "direct", "subtasks": names}
-    inputs = {"base": base, "warmup": warmup, "pool": pool, "targets": targets}
-    return Step("influence", build, config, inputs, resumable=True)

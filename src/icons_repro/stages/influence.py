@@ -1,0 +1,123 @@
+"""Score: the influence of every pool row on every target task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icons_repro.core.artifacts import Step, Workspace
+from icons_repro.core.settings import (
+    DataSettings,
+    GradientSettings,
+    TargetSettings,
+    TrainerSettings,
+)
+from icons_repro.core.types import InfluenceMatrix
+from icons_repro.stages.gradients import gradient_config, gradient_parts, task_folders
+
+
+def influence(
+    settings: TargetSettings, pool: Step, targets: Step, train: Step, validation: Step
+) -> Step:
+    """The mean cosine of every pool row with every target task's validation gradients."""
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.data.records import RecordTable
+        from icons_repro.influence.score import score
+
+        folders = task_folders(ws.inputs["targets"])
+        matrix = score(
+            ws.inputs["train"],
+            {folder.name: ws.inputs["validation"] / folder.name for folder in folders},
+            subtasks=subtask_labels(folders, settings),
+            reduce=None,
+            keys=RecordTable(ws.inputs["pool"] / "records.arrow").keys,
+        )
+        return save(matrix, ws.out)
+
+    inputs = {"pool": pool, "targets": targets, "train": train, "validation": validation}
+    return Step("influence", build, {"subtasks": settings.subtasks}, inputs)
+
+
+def influence_direct(
+    settings: GradientSettings,
+    target_settings: TargetSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    base: Step,
+    warmup: Step,
+    pool: Step,
+    targets: Step,
+) -> Step:
+    """Exact influence: unprojected gradients, scored as they are formed, none stored."""
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.gradients.direct import score_direct, task_directions
+        from icons_repro.gradients.features import build_feature
+        from icons_repro.training.progress import predict_trainer
+
+        none = {"kind": "none", "dim": None, "seed": 0}
+        gradients, _, feature = gradient_parts(ws, settings, none, trainer, settings.train_feature)
+        folders = task_folders(ws.inputs["targets"])
+        moments = ws.inputs["warmup"] / "optimizer.safetensors"
+        images = ws.inputs["targets"] / "images"
+        directions = task_directions(
+            gradients,
+            {f.name: whole_loader(ws, f, images, settings, data) for f in folders},
+            subtasks=subtask_labels(folders, target_settings),
+            feature=build_feature(settings.val_feature, gradients.layout, moments),
+            trainer=predict_trainer("gradients of the targets", trainer),
+        )
+        rows = whole_loader(ws, ws.inputs["pool"], ws.inputs["pool"] / "images", settings, data)
+        table = rows.dataset.table
+        matrix = score_direct(
+            gradients,
+            directions,
+            rows,
+            ws.out / "scores",
+            n_rows=len(table),
+            keys=table.keys,
+            feature=feature,
+            unusable=np.flatnonzero(~table.usable),
+            identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
+            trainer=predict_trainer("gradients of the pool", trainer),
+        )
+        return save(matrix, ws.out)
+
+    config = gradient_config(settings, {}, data, trainer, settings.train_feature)
+    config |= {
+        "mode": "direct",
+        "val_feature": settings.val_feature,
+        "subtasks": target_settings.subtasks,
+    }
+    inputs = {"base": base, "warmup": warmup, "pool": pool, "targets": targets}
+    return Step("influence", build, config, inputs, resumable=True)
+
+
+def whole_loader(
+    ws: Workspace, records: Path, images: Path, settings: GradientSettings, data: DataSettings
+) -> Any:
+    """Return a loader over every usable row of a records folder."""
+    from icons_repro.data.datamodule import bucketed_loader, open_dataset
+
+    dataset, collate = open_dataset(records, images, ws.inputs["base"], data)
+    usable = np.flatnonzero(dataset.table.usable)
+    return bucketed_loader(dataset, collate, usable, settings.token_budget, data.num_workers)
+
+
+def subtask_labels(folders: list[Path], settings: TargetSettings) -> dict[str, list[str]]:
+    """Return the sub-task of each row, for the tasks that are scored sub-task by sub-task."""
+    from icons_repro.data.records import RecordTable
+    from icons_repro.data.target_tasks import subtasks
+
+    split = [folder for folder in folders if folder.name in settings.subtasks]
+    return {folder.name: subtasks(RecordTable(folder / "records.arrow")) for folder in split}
+
+
+def save(matrix: InfluenceMatrix, out: Path) -> dict[str, Any]:
+    """Write `influence.parquet` and return its counts."""
+    matrix.save(out / "influence.parquet")
+    excluded = int(np.isnan(matrix.values).any(axis=1).sum())
+    return {"rows": len(matrix.keys), "columns": list(matrix.tasks), "excluded": excluded}
