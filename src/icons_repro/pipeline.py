@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ class Experiment:
         scored = "evaluate" in self.config.stages
         return Line(name, selection, adapter, self.graph.scores(adapter) if scored else None)
 
+    @cached_property
     def references(self) -> list[Line]:
         """Return the full-data and random runs to compare with, at the same seed and recipe.
 
@@ -127,7 +129,7 @@ class Experiment:
         steps += [self.line.selection] if "select" in stages else []
         steps += [self.line.adapter] if "finetune" in stages else []
         if "evaluate" in stages:
-            steps += [line.steps[-1] for line in (self.line, *self.references())]
+            steps += [line.steps[-1] for line in (self.line, *self.references)]
         if "export" in stages:
             steps.append(self.graph.export(self.line.selection, self.line.adapter))
         return steps
@@ -141,7 +143,7 @@ class Experiment:
 
         with Reporter(self.config, config_text, self.cache) as reporter:
             steps = self.goals()
-            reporter.follow([self.line, *self.references()], self.graph.warmup)
+            reporter.follow([self.line, *self.references], self.graph.warmup)
             for step in steps:
                 self.cache.get(step, reporter.on_metrics)
             if "select" in self.config.stages:

@@ -77,6 +77,11 @@ class TrainerSettings:
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
 
+    @property
+    def device(self) -> str:
+        """torch's name of the device for work that Lightning does not place."""
+        return "cuda" if self.accelerator in ("gpu", "cuda") else "cpu"
+
 
 @dataclass(frozen=True)
 class PoolSettings(DataSettings, RecordPolicy):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.artifacts import write_json
 from icons_repro.core.errors import UserError
 from icons_repro.evaluation.preflight import judge_problem, require_lmms_eval
 from icons_repro.evaluation.settings import BenchmarkSettings
@@ -135,9 +135,7 @@ def _write(
     path = out / "metrics" / f"{benchmark.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"result": result, "settings": _plain(benchmark), "identity": identity, **more}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    write_json(path, content)
 
 
 def _run(

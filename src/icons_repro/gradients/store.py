@@ -16,7 +16,6 @@ to write and to read, and because `kill -9` leaves every written row readable.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from icons_repro.core.artifacts import write_json
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
@@ -68,9 +68,7 @@ class StoreInfo:
 
     def save(self, folder: Path) -> None:
         """Write `info.json` in one step: readers see the old or the new one."""
-        part = folder / "info.json.part"
-        part.write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
-        os.replace(part, folder / "info.json")
+        write_json(folder / "info.json", asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> StoreInfo:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from icons_repro.core.artifacts import write_text
 from icons_repro.report import svg
 from icons_repro.report.gather import (
     PageInputs,
@@ -42,9 +42,7 @@ def write_page(run_dir: Path, inputs: PageInputs) -> Path:
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
     path = run_dir / FILE
-    part = path.with_name(FILE + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, text)
     return path
 
 

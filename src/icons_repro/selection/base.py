@@ -51,8 +51,8 @@ class Ranking:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-class RankingSelector(ABC):
-    """A method that scores every row and takes the k best. Subclasses give `scores`."""
+class BudgetedSelector(ABC):
+    """What a selector says of itself unless it says otherwise."""
 
     name: ClassVar[str]
 
@@ -65,6 +65,10 @@ class RankingSelector(ABC):
     def fixed_size(self) -> bool:
         """False: the budget decides."""
         return False
+
+
+class RankingSelector(BudgetedSelector):
+    """A method that scores every row and takes the k best. Subclasses give `scores`."""
 
     @abstractmethod
     def scores(self, pool: Pool, rng: np.random.Generator) -> Ranking:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool, Selection
 from icons_repro.features.clustering import Rows, finite_rows
-from icons_repro.selection.base import canonical_order, check_k
+from icons_repro.selection.base import BudgetedSelector, canonical_order, check_k
 
 PAPER_ROWS_PER_CLUSTER = 665_298 / 10_000
 """SemDeDup and COINCIDE cut LLaVA-665K into 10,000 clusters (METHODS.md section 4)."""
@@ -30,20 +30,8 @@ class Choice:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-class SetSelector(ABC):
+class SetSelector(BudgetedSelector):
     """A method whose choice of one row depends on the others. Subclasses give `choose`."""
-
-    name: ClassVar[str]
-
-    @property
-    def requires(self) -> frozenset[str]:
-        """Nothing, unless the subclass says otherwise (a class attribute will do)."""
-        return frozenset()
-
-    @property
-    def fixed_size(self) -> bool:
-        """False: the budget decides."""
-        return False
 
     @abstractmethod
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-Metrics = dict[str, float]
-OnMetrics = Callable[[Metrics], None]
+from icons_repro.core.artifacts import OnMetrics
 
 
 class MetricsWriter(L.Callback):
@@ -52,7 +50,7 @@ class MetricsWriter(L.Callback):
         if (batch_idx + 1) % accumulate and batch_idx + 1 < trainer.num_training_batches:
             return
         now = time.perf_counter()
-        line: Metrics = {
+        line: dict[str, float] = {
             "step": trainer.global_step,
             "loss": sum(self._losses) / len(self._losses),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],

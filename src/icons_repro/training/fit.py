@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
+from icons_repro.core.artifacts import OnMetrics
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
@@ -30,7 +31,7 @@ from icons_repro.data.datamodule import (
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
-from icons_repro.training.callbacks import LoraCheck, MetricsWriter, OnMetrics
+from icons_repro.training.callbacks import LoraCheck, MetricsWriter
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
