@@ -44,7 +44,7 @@ def test_every_shipped_choice_composes_and_is_well_typed(group: str, choice: str
 
 def test_budget_and_seed_touch_nothing_before_the_selection() -> None:
     a, b = Graph(settings("budget=0.1", "seed=3")), Graph(settings("budget=0.4", "seed=4"))
-    for name in ("pool", "targets", "base", "warmup", "train_gradients", "influence"):
+    for name in ("pool", "targets", "base", "warmup", "influence"):
         assert getattr(a, name).fingerprint == getattr(b, name).fingerprint, name
     c = a.config
     one = a.selection(c.selector, 0.1, 3).fingerprint

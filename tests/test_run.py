@@ -57,6 +57,13 @@ def results_of(output: Path, pattern: str) -> dict[str, Any]:
     return results
 
 
+def scores_of(influence: Path) -> np.ndarray:
+    """Return the scores of an influence file, tasks in order of name."""
+    table = pq.read_table(influence)
+    tasks = [c for c in table.column_names if c not in ("position", "key")]
+    return np.column_stack([table[task].to_numpy() for task in sorted(tasks)])
+
+
 def test_results_hold_the_contract(output: Path) -> None:
     results = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
     assert results["scale"] == "tiny"
@@ -138,6 +145,29 @@ def test_the_slow_gradients_choose_the_same_rows(output: Path) -> None:
     folders = [Path(json.loads(path.read_text())["selection"]) for path in runs]
     assert len(set(folders)) == 2
     assert np.array_equal(*(np.load(folder / "positions.npy") for folder in folders))
+
+
+def test_less_sums_influence_over_the_epochs_of_the_warmup(output: Path) -> None:
+    result = run(output, "selector=less", "warmup.train.epochs=2", "stages=[select]")
+    assert result.returncode == 0, result.stderr[-3000:]
+    total = Path(results_of(output, "tiny/icons_20pct/less-*")["selection"])
+    (summed,) = [
+        path.parent
+        for path in output.glob("cache/influence/*/manifest.json")
+        if json.loads(path.read_text())["config"].get("over") == "epochs"
+    ]
+    inputs = json.loads((summed / "manifest.json").read_text())["inputs"]
+    (warmup,) = output.glob(f"cache/warmup/{inputs['warmup']}")
+    rates = json.loads((warmup / "adapter.json").read_text())["epoch_rates"]
+    parts = [
+        scores_of(output / f"cache/influence/{inputs[name]}/influence.parquet")
+        for name in ("epoch_1", "epoch_2")
+    ]
+    assert np.abs(parts[0] - parts[1]).max() > 0.01
+    expected = (rates[0] * parts[0] + rates[1] * parts[1]) / sum(rates)
+    assert np.allclose(scores_of(summed / "influence.parquet"), expected, atol=1e-6)
+    best = np.sort(np.argsort(-expected.max(axis=1), kind="stable")[:80])
+    assert np.array_equal(np.load(total / "positions.npy"), best)
 
 
 def test_a_bad_row_stops_the_run_naming_it_and_skip_lists_it(output: Path) -> None:
@@ -240,8 +270,6 @@ def test_direct_influence_is_that_of_an_unprojected_store(output: Path) -> None:
         )
         assert result.returncode == 0, result.stderr[-3000:]
         results = results_of(output, f"tiny/icons_20pct/icons-b0.2-s{len(name)}{len(found)}-*")
-        table = pq.read_table(results["influence"])
-        tasks = [c for c in table.column_names if c not in ("position", "key")]
-        found[name] = np.column_stack([table[task].to_numpy() for task in sorted(tasks)])
+        found[name] = scores_of(Path(results["influence"]))
     assert np.abs(found["stored"]).max() > 0.01
     assert np.allclose(found["direct"], found["stored"], atol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from icons_repro.stages import (
     selection,
     training,
 )
+from icons_repro.stages.gradients import GradientJob
 
 
 class Graph:
@@ -71,43 +72,44 @@ class Graph:
         return training.warmup(c.warmup, c.lora, self.encoding, c.trainer, self.base, self.pool)
 
     @cached_property
-    def train_gradients(self) -> Step:
-        """The pool's gradient store."""
-        c = self.config
-        return gradients.train_gradients(
-            c.gradients, c.projector, self.encoding, c.trainer, self.base, self.warmup, self.pool
-        )
+    def train_gradients(self) -> Sequence[Step]:
+        """The pool's gradient stores, one for each checkpoint."""
+        jobs = self._gradient_jobs(self.config.gradients)
+        return [gradients.train_gradients(job, self.pool) for job in jobs]
 
     @cached_property
-    def target_gradients(self) -> Step:
-        """The target tasks' gradient stores."""
-        c = self.config
-        return gradients.target_gradients(
-            c.gradients, c.projector, self.encoding, c.trainer, self.base, self.warmup, self.targets
-        )
+    def target_gradients(self) -> Sequence[Step]:
+        """The target tasks' gradient stores, one artifact for each checkpoint."""
+        jobs = self._gradient_jobs(self.config.gradients)
+        return [gradients.target_gradients(job, self.targets) for job in jobs]
 
     @cached_property
     def influence(self) -> Step:
         """The influence matrix, from the gradient stores or taken directly."""
+        return self._influence(self.config.gradients)
+
+    def _influence(self, settings: GradientSettings) -> Step:
+        """Influence at the warm-up's end, or over the checkpoints of its epochs."""
+        matrices = [self._influence_at(job) for job in self._gradient_jobs(settings)]
+        if settings.checkpoints == "last":
+            return matrices[0]
+        return influence.influence_over_epochs(self.warmup, matrices)
+
+    def _influence_at(self, job: GradientJob) -> Step:
+        if job.settings.mode == "direct":
+            return influence.influence_direct(job, self.config.targets, self.pool, self.targets)
+        train = gradients.train_gradients(job, self.pool)
+        validation = gradients.target_gradients(job, self.targets)
+        return influence.influence(self.config.targets, self.pool, self.targets, train, validation)
+
+    def _gradient_jobs(self, settings: GradientSettings) -> list[GradientJob]:
+        """Return one job for each checkpoint of the warm-up that `settings` ask for."""
         c = self.config
-        if c.gradients.mode == "direct":
-            return influence.influence_direct(
-                c.gradients,
-                c.targets,
-                self.encoding,
-                c.trainer,
-                self.base,
-                self.warmup,
-                self.pool,
-                self.targets,
-            )
-        return influence.influence(
-            c.targets,
-            self.pool,
-            self.targets,
-            self.train_gradients,
-            self.target_gradients,
-        )
+        last = GradientJob(settings, c.projector, self.encoding, c.trainer, self.base, self.warmup)
+        if settings.checkpoints == "last":
+            return [last]
+        earlier = range(1, c.warmup.train.epochs)
+        return [*(replace(last, epoch=epoch) for epoch in earlier), last]
 
     # select, finetune, evaluate
 
@@ -164,31 +166,23 @@ class Graph:
             mode="store",
             parameters=c.features.instance_parameters,
             train_feature="sgd",
+            checkpoints="last",
             shard=None,
         )
-        return features.instance_gradients(self._gradients(gradients.train_gradients, settings))
+        (job,) = self._gradient_jobs(settings)
+        return features.instance_gradients(gradients.train_gradients(job, self.pool))
 
     def _influence_less(self) -> Step:
-        """LESS's influence, Adam directions against plain gradients, at the last checkpoint alone.
-
-        LESS sums over the checkpoints of its epochs; the warm-up here keeps the final one.
-        """
+        """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""
         settings = replace(
             self.config.gradients,
             mode="store",
             train_feature="adam",
             val_feature="sgd",
+            checkpoints="epochs",
             shard=None,
         )
-        train = self._gradients(gradients.train_gradients, settings)
-        validation = self._gradients(gradients.target_gradients, settings)
-        return influence.influence(self.config.targets, self.pool, self.targets, train, validation)
-
-    def _gradients(self, make: Callable[..., Step], settings: GradientSettings) -> Step:
-        """Gradient stores of the pool or of the target tasks, by other settings than the run's."""
-        c = self.config
-        rows = self.pool if make is gradients.train_gradients else self.targets
-        return make(settings, c.projector, self.encoding, c.trainer, self.base, self.warmup, rows)
+        return self._influence(settings)
 
     def selection(self, selector: Mapping[str, Any], budget: float, seed: int) -> Step:
         """The rows that `selector` keeps."""

@@ -123,8 +123,8 @@ class Experiment:
         if not ends:
             steps += [g.warmup] if "warmup" in stages else []
             stored = "extract" in stages and self.config.gradients.mode == "store"
-            steps += [g.train_gradients] if stored else []
-            steps += [g.target_gradients] if stored and not self._sharded() else []
+            steps += g.train_gradients if stored else []
+            steps += g.target_gradients if stored and not self._sharded() else []
             steps += [g.influence] if "score" in stages else []
         steps += [self.line.selection] if "select" in stages else []
         steps += [self.line.adapter] if "finetune" in stages else []

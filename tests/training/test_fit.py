@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSetting
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, load_adapter
-from icons_repro.training.checkpoint import load_moments
+from icons_repro.training.checkpoint import epoch_rates, load_moments
 from icons_repro.training.fit import FitJob, fit, plan_schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,7 +97,8 @@ def _fit_in_child(job: FitJob, out: Path) -> None:
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     job: FitJob, tmp_path: Path
 ) -> None:
-    job = replace(job, train=replace(job.train, epochs=4, checkpoint_every_steps=8))
+    recipe = replace(job.train, epochs=4, checkpoint_every_steps=8)
+    job = replace(job, train=recipe, keep_epochs=True)
     whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
     fit(job, whole)
     child = multiprocessing.get_context("spawn").Process(target=_fit_in_child, args=(job, cut))
@@ -109,11 +111,30 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     child.join()
     assert not (cut / "adapter.json").exists()
     fit(job, cut)
-    a, b = (load_file(p / "adapter_model.safetensors") for p in (whole, cut))
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    for name in (".", "epoch_1", "epoch_2", "epoch_3"):
+        a, b = (load_file(p / name / "adapter_model.safetensors") for p in (whole, cut))
+        assert all(torch.equal(a[k], b[k]) for k in a), name
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 33))
     assert not (cut / "resume.ckpt").exists()
+
+
+def test_epochs_are_kept_as_they_ended_with_their_mean_rates(job: FitJob, tmp_path: Path) -> None:
+    out = folder(tmp_path, "epochs")
+    fit(replace(job, train=replace(job.train, epochs=3), keep_epochs=True), out)
+    assert sorted(p.name for p in out.glob("epoch_*")) == ["epoch_1", "epoch_2"]
+    about = [json.loads((out / n / "adapter.json").read_text()) for n in ("epoch_1", "epoch_2")]
+    assert [one["steps"] for one in about] == [8, 16]
+    losses = [
+        loss_of(load_adapter(load_model(Path(job.model_dir)), out / name), job)
+        for name in ("epoch_1", "epoch_2", ".")
+    ]
+    assert len(set(losses)) == 3
+    rates = [1.0] * 24  # 24 steps, the first of them the warm-up's only one
+    for step in range(24):
+        rates[step] = 0.0 if step == 0 else 0.5 * (1 + math.cos(math.pi * (step - 1) / 23))
+    expected = [3e-3 * sum(rates[8 * e : 8 * e + 8]) / 8 for e in range(3)]
+    assert epoch_rates(out) == pytest.approx(expected)
 
 
 def test_two_processes_train_like_one(job: FitJob, tmp_path: Path) -> None:

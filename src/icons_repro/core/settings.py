@@ -166,6 +166,9 @@ class GradientSettings:
     """"lora", "lora+projector", or a regular expression over parameter names."""
     train_feature: Literal["sgd", "adam", "sign"] = "sgd"
     val_feature: Literal["sgd", "adam", "sign"] = "sgd"
+    checkpoints: Literal["last", "epochs"] = "last"
+    """Where gradients are taken: the end of the warm-up (ICONS), or the end of each of its epochs,
+    influence summed by the epochs' mean learning rates (LESS)."""
     dtype: Literal["float32", "float16", "bfloat16", "int8", "bit1"] = "float16"
     """Type of the stored rows; they are normalised in float32 before."""
     token_budget: int = 4096

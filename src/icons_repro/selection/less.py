@@ -29,7 +29,7 @@ class Less(RankingSelector):
     name: ClassVar[str] = "less"
 
     influence: str = "influence_less"
-    """Which influence artifact to read; "influence" is ICONS' own (plain SGD, one checkpoint)."""
+    """Which influence artifact to read; "influence" is ICONS' own, as `gradients` says."""
     tasks: Sequence[str] | None = None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,44 +19,58 @@ from icons_repro.core.settings import (
 from icons_repro.stages.training import encoding_config
 
 
-def gradient_config(
-    settings: GradientSettings,
-    projector: Mapping[str, Any],
-    data: DataSettings,
-    trainer: TrainerSettings,
-    feature: str,
-) -> dict[str, Any]:
-    """Return what decides the rows of a gradient store."""
-    return {
-        "per_sample": settings.per_sample,
-        "parameters": settings.parameters,
-        "feature": feature,
-        "projector": dict(projector),
-        "dtype": settings.dtype,
-        "data": encoding_config(data),
-        "precision": {"model_dtype": trainer.model_dtype, "accelerator": trainer.accelerator},
-    }
+@dataclass(frozen=True)
+class GradientJob:
+    """At which model gradients are taken, and what is made of them."""
+
+    settings: GradientSettings
+    projector: Mapping[str, Any]
+    data: DataSettings
+    trainer: TrainerSettings
+    base: Step
+    warmup: Step
+    epoch: int | None = None
+    """The warm-up's epoch, from 1; None is its end."""
+
+    def config(self, feature: str) -> dict[str, Any]:
+        """Return what decides the rows of a gradient store."""
+        at = {} if self.epoch is None else {"epoch": self.epoch}
+        return at | {
+            "per_sample": self.settings.per_sample,
+            "parameters": self.settings.parameters,
+            "feature": feature,
+            "projector": dict(self.projector),
+            "dtype": self.settings.dtype,
+            "data": encoding_config(self.data),
+            "precision": {
+                "model_dtype": self.trainer.model_dtype,
+                "accelerator": self.trainer.accelerator,
+            },
+        }
+
+    def adapter(self, ws: Workspace) -> Path:
+        """Return the adapter's folder."""
+        from icons_repro.training.checkpoint import epoch_folder
+
+        warmup = ws.inputs["warmup"]
+        return warmup if self.epoch is None else epoch_folder(warmup, self.epoch)
+
+    def identities(self, ws: Workspace) -> dict[str, str]:
+        """Return the names of the model and adapter; rows of others are never multiplied."""
+        at = "" if self.epoch is None else f"@{self.epoch}"
+        return {"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name + at}
 
 
-def train_gradients(
-    settings: GradientSettings,
-    projector: Mapping[str, Any],
-    data: DataSettings,
-    trainer: TrainerSettings,
-    base: Step,
-    warmup: Step,
-    pool: Step,
-) -> Step:
+def train_gradients(job: GradientJob, pool: Step) -> Step:
     """One projected gradient for each pool row, in one store or in independent shards."""
-    config = gradient_config(settings, projector, data, trainer, settings.train_feature)
-    inputs = {"base": base, "warmup": warmup, "pool": pool}
+    settings = job.settings
+    config = job.config(settings.train_feature)
+    inputs = {"base": job.base, "warmup": job.warmup, "pool": pool}
 
     def shard(number: int, of: int) -> Step:
         def build(ws: Workspace) -> dict[str, Any]:
-            parts = gradient_parts(ws, settings, projector, trainer, settings.train_feature)
-            return fill_store(
-                ws, ws.inputs["pool"], ws.out, parts, settings, data, trainer, (number, of)
-            )
+            parts = gradient_parts(ws, job, settings.train_feature)
+            return fill_store(ws, job, ws.inputs["pool"], ws.out, parts, (number, of))
 
         name = {"shard": number, "shards": of} if of > 1 else {}
         return Step("gradients", build, {**config, **name}, inputs, resumable=True)
@@ -74,29 +89,21 @@ def train_gradients(
     return Step("gradients", join, {"assembled": settings.shards}, shards)
 
 
-def target_gradients(
-    settings: GradientSettings,
-    projector: Mapping[str, Any],
-    data: DataSettings,
-    trainer: TrainerSettings,
-    base: Step,
-    warmup: Step,
-    targets: Step,
-) -> Step:
+def target_gradients(job: GradientJob, targets: Step) -> Step:
     """One store of validation gradients for each target task."""
+    feature = job.settings.val_feature
 
     def build(ws: Workspace) -> dict[str, Any]:
         counts = {}
-        parts = gradient_parts(ws, settings, projector, trainer, settings.val_feature)
+        parts = gradient_parts(ws, job, feature)
         for task in task_folders(ws.inputs["targets"]):
             out = ws.out / task.name
             out.mkdir(exist_ok=True)
-            counts[task.name] = fill_store(ws, task, out, parts, settings, data, trainer)
+            counts[task.name] = fill_store(ws, job, task, out, parts)
         return counts
 
-    config = gradient_config(settings, projector, data, trainer, settings.val_feature)
-    inputs = {"base": base, "warmup": warmup, "targets": targets}
-    return Step("target_gradients", build, config, inputs, resumable=True)
+    inputs = {"base": job.base, "warmup": job.warmup, "targets": targets}
+    return Step("target_gradients", build, job.config(feature), inputs, resumable=True)
 
 
 def task_folders(targets: Path) -> list[Path]:
@@ -106,12 +113,10 @@ def task_folders(targets: Path) -> list[Path]:
 
 def fill_store(
     ws: Workspace,
+    job: GradientJob,
     records: Path,
     folder: Path,
     parts: tuple[Any, Any, Any],
-    settings: GradientSettings,
-    data: DataSettings,
-    trainer: TrainerSettings,
     shard: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
     """Take the gradients of one range of `records` at the warm-up model and store them."""
@@ -122,7 +127,7 @@ def fill_store(
     from icons_repro.training.progress import predict_trainer
 
     images = (ws.inputs.get("pool") or ws.inputs["targets"]) / "images"
-    dataset, collate = open_dataset(records, images, ws.inputs["base"], data)
+    dataset, collate = open_dataset(records, images, ws.inputs["base"], job.data)
     start, stop = shard_range(len(dataset), *shard)
     usable = np.flatnonzero(dataset.table.usable)
     wanted = usable[(usable >= start) & (usable < stop)]
@@ -135,31 +140,25 @@ def fill_store(
             dataset,
             collate,
             wanted,
-            settings.token_budget,
-            data.num_workers,
+            job.settings.token_budget,
+            job.data.num_workers,
             partial(remaining_batches, folder),
         ),
         folder,
         n_rows=stop - start,
         keys=dataset.table.keys[start:stop],
-        dtype=settings.dtype,
-        identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
+        dtype=job.settings.dtype,
+        identities=job.identities(ws),
         feature=feature,
         unusable=unusable,
         start=start,
         total=len(dataset),
-        trainer=predict_trainer(f"gradients of {records.name}", trainer),
+        trainer=predict_trainer(f"gradients of {records.name}", job.trainer),
     )
     return dict(store.info.rows)
 
 
-def gradient_parts(
-    ws: Workspace,
-    settings: GradientSettings,
-    projector: Mapping[str, Any],
-    trainer: TrainerSettings,
-    feature: str,
-) -> tuple[Any, Any, Any]:
+def gradient_parts(ws: Workspace, job: GradientJob, feature: str) -> tuple[Any, Any, Any]:
     """Load the warm-up model and return what takes, projects and shapes its gradients."""
     import torch
 
@@ -169,15 +168,14 @@ def gradient_parts(
     from icons_repro.models.llava import load_model
     from icons_repro.models.lora import gradient_parameters, load_adapter
 
-    warmup = ws.inputs["warmup"]
-    base = load_model(ws.inputs["base"], getattr(torch, trainer.model_dtype), trainer.device)
-    model = load_adapter(base, warmup)
-    parameters = gradient_parameters(model, settings.parameters)
-    gradients = PerSampleGradients(model, parameters, settings.per_sample)
+    adapter = job.adapter(ws)
+    dtype = getattr(torch, job.trainer.model_dtype)
+    model = load_adapter(load_model(ws.inputs["base"], dtype, job.trainer.device), adapter)
+    parameters = gradient_parameters(model, job.settings.parameters)
+    gradients = PerSampleGradients(model, parameters, job.settings.per_sample)
     layout = gradients.layout
-    optimizer = warmup / "optimizer.safetensors"
     return (
         gradients,
-        build_projector(layout, **projector),
-        build_feature(feature, layout, optimizer),
+        build_projector(layout, **job.projector),
+        build_feature(feature, layout, adapter / "optimizer.safetensors"),
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icons_repro.core.artifacts import Step, Workspace
-from icons_repro.core.settings import (
-    DataSettings,
-    GradientSettings,
-    TargetSettings,
-    TrainerSettings,
-)
+from icons_repro.core.settings import TargetSettings
 from icons_repro.core.types import InfluenceMatrix
-from icons_repro.stages.gradients import gradient_config, gradient_parts, task_folders
+from icons_repro.stages.gradients import GradientJob, gradient_parts, task_folders
 
 
 def influence(
@@ -42,35 +39,29 @@ def influence(
 
 
 def influence_direct(
-    settings: GradientSettings,
-    target_settings: TargetSettings,
-    data: DataSettings,
-    trainer: TrainerSettings,
-    base: Step,
-    warmup: Step,
-    pool: Step,
-    targets: Step,
+    job: GradientJob, target_settings: TargetSettings, pool: Step, targets: Step
 ) -> Step:
     """Exact influence: unprojected gradients, scored as they are formed, none stored."""
+    settings = job.settings
+    unprojected = replace(job, projector={"kind": "none", "dim": None, "seed": 0})
 
     def build(ws: Workspace) -> dict[str, Any]:
         from icons_repro.gradients.direct import score_direct, task_directions
         from icons_repro.gradients.features import build_feature
         from icons_repro.training.progress import predict_trainer
 
-        none = {"kind": "none", "dim": None, "seed": 0}
-        gradients, _, feature = gradient_parts(ws, settings, none, trainer, settings.train_feature)
+        gradients, _, feature = gradient_parts(ws, unprojected, settings.train_feature)
         folders = task_folders(ws.inputs["targets"])
-        moments = ws.inputs["warmup"] / "optimizer.safetensors"
+        moments = job.adapter(ws) / "optimizer.safetensors"
         images = ws.inputs["targets"] / "images"
         directions = task_directions(
             gradients,
-            {f.name: whole_loader(ws, f, images, settings, data) for f in folders},
+            {f.name: whole_loader(ws, job, f, images) for f in folders},
             subtasks=subtask_labels(folders, target_settings),
             feature=build_feature(settings.val_feature, gradients.layout, moments),
-            trainer=predict_trainer("gradients of the targets", trainer),
+            trainer=predict_trainer("gradients of the targets", job.trainer),
         )
-        rows = whole_loader(ws, ws.inputs["pool"], ws.inputs["pool"] / "images", settings, data)
+        rows = whole_loader(ws, job, ws.inputs["pool"], ws.inputs["pool"] / "images")
         table = rows.dataset.table
         matrix = score_direct(
             gradients,
@@ -81,30 +72,47 @@ def influence_direct(
             keys=table.keys,
             feature=feature,
             unusable=np.flatnonzero(~table.usable),
-            identities={"model": ws.inputs["base"].name, "adapter": ws.inputs["warmup"].name},
-            trainer=predict_trainer("gradients of the pool", trainer),
+            identities=job.identities(ws),
+            trainer=predict_trainer("gradients of the pool", job.trainer),
         )
         return save(matrix, ws.out)
 
-    config = gradient_config(settings, {}, data, trainer, settings.train_feature)
-    config |= {
+    config = replace(job, projector={}).config(settings.train_feature) | {
         "mode": "direct",
         "val_feature": settings.val_feature,
         "subtasks": target_settings.subtasks,
     }
-    inputs = {"base": base, "warmup": warmup, "pool": pool, "targets": targets}
+    inputs = {"base": job.base, "warmup": job.warmup, "pool": pool, "targets": targets}
     return Step("influence", build, config, inputs, resumable=True)
 
 
-def whole_loader(
-    ws: Workspace, records: Path, images: Path, settings: GradientSettings, data: DataSettings
-) -> Any:
+def influence_over_epochs(warmup: Step, matrices: Sequence[Step]) -> Step:
+    """Influence summed over the epochs of the warm-up, by their mean learning rates (LESS)."""
+    inputs = {"warmup": warmup} | {f"epoch_{n}": step for n, step in enumerate(matrices, 1)}
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.influence.score import weighted_sum
+        from icons_repro.training.checkpoint import epoch_rates
+
+        rates = epoch_rates(ws.inputs["warmup"])
+        loaded = [
+            InfluenceMatrix.load(ws.inputs[f"epoch_{n}"] / "influence.parquet")
+            for n in range(1, len(matrices) + 1)
+        ]
+        return save(weighted_sum(list(zip(rates, loaded, strict=True))), ws.out)
+
+    return Step("influence", build, {"over": "epochs"}, inputs)
+
+
+def whole_loader(ws: Workspace, job: GradientJob, records: Path, images: Path) -> Any:
     """Return a loader over every usable row of a records folder."""
     from icons_repro.data.datamodule import bucketed_loader, open_dataset
 
-    dataset, collate = open_dataset(records, images, ws.inputs["base"], data)
+    dataset, collate = open_dataset(records, images, ws.inputs["base"], job.data)
     usable = np.flatnonzero(dataset.table.usable)
-    return bucketed_loader(dataset, collate, usable, settings.token_budget, data.num_workers)
+    return bucketed_loader(
+        dataset, collate, usable, job.settings.token_budget, job.data.num_workers
+    )
 
 
 def subtask_labels(folders: list[Path], settings: TargetSettings) -> dict[str, list[str]]:

@@ -37,11 +37,12 @@ def warmup(
         rng = np.random.default_rng(settings.seed)
         k = budget_to_k(settings.fraction, len(usable))
         np.save(ws.out / "positions.npy", np.sort(rng.choice(usable, size=k, replace=False)))
-        return train(ws, settings.train, lora, data, trainer, settings.seed)
+        return train(ws, settings.train, lora, data, trainer, settings.seed, keep_epochs=True)
 
     config = {
         **training_config(settings.train, lora, data, trainer, settings.seed),
         "fraction": settings.fraction,
+        "keep_epochs": True,
     }
     return Step("warmup", build, config, {"base": base, "pool": pool}, resumable=True)
 
@@ -135,6 +136,7 @@ def train(
     data: DataSettings,
     trainer: TrainerSettings,
     seed: int,
+    keep_epochs: bool = False,
 ) -> dict[str, Any]:
     """Run the training loop on `ws.out/positions.npy`."""
     from icons_repro.data.records import RecordTable
@@ -152,6 +154,7 @@ def train(
         train=settings,
         data=data,
         trainer=trainer,
+        keep_epochs=keep_epochs,
     )
     summary = fit(job, ws.out, ws.on_metrics)
     return {key: summary[key] for key in ("rows", "steps", "trained_parameters")}

@@ -9,8 +9,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from peft import PeftModel
 
 from icons_repro.core.artifacts import OnMetrics
+from icons_repro.training.checkpoint import epoch_folder, save_adapter
+from icons_repro.training.module import InstructionTuner
 
 
 class MetricsWriter(L.Callback):
@@ -62,6 +65,31 @@ class MetricsWriter(L.Callback):
                 file.write(json.dumps(line) + "\n")
             if self.on_metrics:
                 self.on_metrics(line)
+
+
+class EpochAdapters(L.Callback):
+    """Write the adapter at the end of every epoch but the last, whose adapter is the run's own."""
+
+    def __init__(self, out: Path, epochs: int, steps: int) -> None:
+        self.folders = {steps // epochs * n: epoch_folder(out, n) for n in range(1, epochs)}
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save after the optimizer step that ends an epoch; a resumed run writes the same again."""
+        assert isinstance(module, InstructionTuner)
+        assert isinstance(module.model, PeftModel)
+        ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        folder = self.folders.get(trainer.global_step)
+        if folder and ended and trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            about = {"steps": trainer.global_step}
+            save_adapter(module.model, module.trained(), trainer.optimizers[0], folder, about)
 
 
 class LoraCheck(L.Callback):

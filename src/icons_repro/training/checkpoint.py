@@ -40,6 +40,17 @@ def save_adapter(
     (out / "adapter.json").write_text(json.dumps(dict(about), indent=2, sort_keys=True) + "\n")
 
 
+def epoch_folder(warmup: Path, epoch: int) -> Path:
+    """Return where the adapter stands as it was at the end of `epoch`, from 1."""
+    return warmup / f"epoch_{epoch}"
+
+
+def epoch_rates(warmup: Path) -> list[float]:
+    """Return the mean learning rate of each epoch of a finished training run."""
+    rates: list[float] = json.loads((warmup / "adapter.json").read_text())["epoch_rates"]
+    return rates
+
+
 def named_moments(trained: Named, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return `{name}.exp_avg` and `{name}.exp_avg_sq` for each trained parameter, in float32.
 

@@ -31,7 +31,7 @@ from icons_repro.data.datamodule import (
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
-from icons_repro.training.callbacks import LoraCheck, MetricsWriter
+from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
@@ -58,6 +58,8 @@ class FitJob:
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    keep_epochs: bool = False
+    """Keep the adapter of every epoch, in `epoch_N` beside the last one's."""
 
     @classmethod
     def from_json(cls, text: str) -> FitJob:
@@ -156,6 +158,8 @@ def fit_here(
         "seconds": round(time.perf_counter() - started, 3),
         "job": asdict(job),
     }
+    if job.keep_epochs:
+        summary["epoch_rates"] = tuner.epoch_rates()
     if trainer.is_global_zero:
         _save(job, tuner, trainer, out, summary)
         resume.unlink(missing_ok=True)
@@ -193,6 +197,8 @@ def make_trainer(
     ]
     if job.lora:
         callbacks.append(LoraCheck())
+    if job.keep_epochs:
+        callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
     resumable = schedule.steps > s.checkpoint_every_steps
     if resumable:
         callbacks.append(

@@ -58,6 +58,18 @@ class InstructionTuner(L.LightningModule):
             loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
         return loss
 
+    def rate_factor(self, step: int) -> float:
+        """Return the factor on both learning rates at optimizer step `step`, from 0."""
+        warmup = math.ceil(self.settings.warmup_ratio * self.total_steps)
+        return cosine_with_warmup(step, self.total_steps, warmup)
+
+    def epoch_rates(self) -> list[float]:
+        """Return the mean learning rate of each epoch, the weights of LESS's checkpoints."""
+        epochs = self.settings.epochs
+        per_epoch = self.total_steps // epochs
+        rates = [self.rate_factor(i) * self.settings.learning_rate for i in range(self.total_steps)]
+        return [sum(rates[e * per_epoch :][:per_epoch]) / per_epoch for e in range(epochs)]
+
     def configure_optimizers(self) -> Any:
         """AdamW with one group for the projector and one for the rest; cosine with warm-up."""
         s = self.settings
@@ -71,8 +83,7 @@ class InstructionTuner(L.LightningModule):
             ],
             weight_decay=s.weight_decay,
         )
-        warmup = math.ceil(s.warmup_ratio * self.total_steps)
-        schedule = LambdaLR(optimizer, lambda i: cosine_with_warmup(i, self.total_steps, warmup))
+        schedule = LambdaLR(optimizer, self.rate_factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
