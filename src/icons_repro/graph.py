@@ -51,7 +51,10 @@ class Graph:
     def targets(self) -> Step:
         """The target tasks' validation records."""
         policy = prepare.part_of(self.config.data, RecordPolicy)
-        return prepare.targets(self.config.targets, policy, self.world, self.index)
+        settings = self.config.targets
+        draws = settings.folder is None and settings.build
+        made = prepare.drawn_targets(settings) if draws else self.world
+        return prepare.targets(settings, policy, made, self.index)
 
     @cached_property
     def base(self) -> Step:

@@ -109,6 +109,15 @@ class TargetSettings:
     """Tasks to use; None takes every file of the folder."""
     subtasks: list[str] = field(default_factory=list)
     """Tasks whose rows carry a `category` and are scored sub-task by sub-task, as MME is."""
+    build: dict[str, int] = field(default_factory=dict)
+    """Without a `folder`: rows to draw for each task from its benchmark's dev or train split."""
+    sources: str | None = None
+    """For `build`: folder with local copies; what is not there is fetched from the hub."""
+    seed: int = 0
+    """For `build`: seed of the draw; not the run's seed."""
+    test_rows: list[str] = field(default_factory=list)
+    """For `build`: benchmarks that publish nothing but their test rows, to take these all the same,
+    as the paper did; their scores are then not held out."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from icons_repro.core.errors import UserError
 
@@ -11,7 +12,12 @@ WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 """What a checkpoint needs; without these, PyTorch's own format is fetched too."""
 
 
-def fetch(name: str, patterns: Sequence[str] = WEIGHTS, revision: str | None = None) -> Path:
+def fetch(
+    name: str,
+    patterns: Sequence[str] = WEIGHTS,
+    revision: str | None = None,
+    kind: Literal["model", "dataset"] = "model",
+) -> Path:
     """Return the folder `name`, or the hub repository `name` downloaded once to the hub's cache.
 
     Raises `UserError` saying what to do where the hub is down, offline or wants a token.
@@ -28,7 +34,10 @@ def fetch(name: str, patterns: Sequence[str] = WEIGHTS, revision: str | None = N
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns), revision=revision))
+        folder = snapshot_download(
+            name, allow_patterns=list(patterns), revision=revision, repo_type=kind
+        )
+        return Path(folder)
     except HFValidationError as error:
         raise UserError(f"{name}: no such folder, and not a name on the hub.") from error
     except GatedRepoError as error:

@@ -28,7 +28,7 @@ def preflight(config: RunConfig, cache: ArtifactCache) -> list[Finding]:
     graph = Graph(config)
     findings = check_versions()
     findings += _guarded("pool", lambda: list(_pool(config, graph, cache)))
-    findings += _guarded("targets", lambda: list(_targets(graph, cache)))
+    findings += _guarded("targets", lambda: list(_targets(config, graph, cache)))
     findings += _guarded("base model", lambda: list(_base(config)))
     findings += _resources(config)
     findings += _guarded("benchmarks", lambda: list(_benchmarks(config, cache.root)))
@@ -71,11 +71,21 @@ def _image_log(cache: ArtifactCache, pool: Path) -> Path:
     return cache.root / "preflight" / f"images-{pool.name}-{folder}.jsonl"
 
 
-def _targets(graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
+def _targets(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
     cache.get(graph.targets)
     counts = cache.manifest(graph.targets)["counts"]
     text = ", ".join(f"{task} {rows['usable']:,}" for task, rows in counts.items())
     yield Finding("ok", "targets", text)
+    settings = config.targets
+    if settings.folder is not None:
+        return
+    seen = sorted(set(settings.test_rows) & set(counts))
+    if seen:
+        text = f"{', '.join(seen)}: the rows are the benchmark's test rows"
+        yield Finding("warning", "targets", text, "their scores are not held out; say so")
+    if unused := sorted(set(settings.build) - set(counts)):
+        text = f"{', '.join(unused)}: no rows but the test rows, so not used as targets"
+        yield Finding("warning", "targets", text, f"targets.test_rows=[{','.join(unused)}]")
 
 
 def _base(config: RunConfig) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.provenance import file_fingerprint
 from icons_repro.core.settings import ModelSettings, PoolSettings, RecordPolicy, TargetSettings
 
+log = logging.getLogger(__name__)
 TINY_BASE = Path(__file__).parents[1] / "models" / "tiny_base"
 
 
@@ -78,16 +80,56 @@ def existing(path: str | None, key: str) -> Path:
     return Path(path)
 
 
-def targets(
-    settings: TargetSettings, policy: RecordPolicy, world: Step | None, index: Path
-) -> Step:
-    """One folder of validation records for each target task."""
+def drawn_targets(settings: TargetSettings) -> Step:
+    """Target rows drawn from the benchmarks' own dev or train splits, with statements on them."""
+    from icons_repro.data.targets.build import build_task, choose_tasks
+    from icons_repro.data.targets.builders import BUILDERS
+
+    sources = Path(str(settings.sources))
+    tasks = choose_tasks(settings.build, settings.test_rows)
+    tasks = [task for task in tasks if settings.tasks is None or task in settings.tasks]
+    left_out = sorted(set(settings.tasks or settings.build) - set(tasks))
+    if not tasks:
+        raise ConfigError(
+            f"no target is left of {left_out}: they publish test rows alone. targets.test_rows "
+            "takes these all the same; see docs/running_the_paper.md."
+        )
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        statements = {}
+        (ws.out / "targets").mkdir()
+        for task in tasks:
+            count = settings.build[task]
+            statements[task] = build_task(task, count, settings.seed, sources, ws.out / "targets")
+        (ws.out / "images").symlink_to("targets/images")
+        if left_out:
+            log.warning(
+                "targets not built: %s. Their benchmarks publish test rows alone; "
+                "targets.test_rows=[%s] takes these, as the paper did.",
+                *(", ".join(left_out), ",".join(left_out)),
+            )
+        return {"tasks": statements, "not_built": left_out}
+
+    def here(task: str) -> Any:
+        source = BUILDERS[task].rows
+        return {p.name: p.stat().st_size for p in source.files(sources)} or source.name
+
+    rows = {task: {"rows": settings.build[task], "from": here(task)} for task in tasks}
+    return Step("drawn_targets", build, {"tasks": rows, "seed": settings.seed})
+
+
+def targets(settings: TargetSettings, policy: RecordPolicy, made: Step | None, index: Path) -> Step:
+    """One folder of validation records for each target task.
+
+    `made` is the tiny world, or the step that draws rows from benchmarks; `targets.folder` has the
+    last word.
+    """
 
     def build(ws: Workspace) -> dict[str, Any]:
         from icons_repro.data.target_tasks import build_targets, find_tasks
 
-        if "world" in ws.inputs:
-            folder, images = ws.inputs["world"] / "targets", ws.inputs["world"] / "images"
+        if "made" in ws.inputs:
+            folder, images = ws.inputs["made"] / "targets", ws.inputs["made"] / "images"
         else:
             folder, images = Path(str(settings.folder)), Path(str(settings.images))
         link(images, ws.out / "images")
@@ -95,8 +137,8 @@ def targets(
         return build_targets(folder, images, tasks, ws.out, policy)
 
     config: dict[str, Any] = {**asdict(policy), "tasks": settings.tasks}
-    if settings.folder is None and world:
-        return Step("targets", build, config, {"world": world})
+    if settings.folder is None and made:
+        return Step("targets", build, config, {"made": made})
     folder = existing(settings.folder, "targets.folder")
     config["images"] = str(existing(settings.images, "targets.images"))
     config["files"] = {p.name: file_fingerprint(p, index) for p in sorted(folder.glob("*.json"))}
