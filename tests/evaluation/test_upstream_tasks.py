@@ -242,12 +242,12 @@ CIRCULAR = [
 def test_mmbench_wants_every_circular_copy_right_and_reads_letters_by_rules(
     tmp_path: Path, hub: Any, score: Any, benchmark: str, config: str, post: str
 ) -> None:
-    blue = {4: ("red cat", "blue bird"), 1_000_004: ("blue bird", "red cat")}
+    options = {4: ("red cat", "blue bird"), 1_000_004: ("blue bird", "red cat")}
     rows = [
-        {"index": index, "question": "What is it?", "hint": "nan" if config == "en" else None,
-         "answer": right, "A": blue.get(index, ("one", ""))[0],
-         "B": blue.get(index, ("", "two"))[1], "C": "three", "D": "nan", "category": "counting",
-         "source": "here", "L2-category": "perception", "comment": "nan", "split": "dev"}
+        {"index": index, "question": "What is it?", "hint": "nan", "answer": right,
+         "A": options.get(index, ("one", "two"))[0], "B": options.get(index, ("one", "two"))[1],
+         "C": "three", "D": "nan", "category": "counting", "source": "here",
+         "L2-category": "perception", "comment": "nan", "split": "dev"}
         for index, right, _ in CIRCULAR
     ]  # fmt: skip
     hub("MMBench", config, "dev", rows)
@@ -255,5 +255,5 @@ def test_mmbench_wants_every_circular_copy_right_and_reads_letters_by_rules(
     assert result["score"] == pytest.approx(100 * 3 / 6)
     assert result["stderr"] is None, "questions are not rows"
     assert prompt(tmp_path / "out", benchmark) == (
-        f"What is it? There are several options:\nA. one\nB. two\nC. three\n{post}"
+        f"What is it? There are several options:\nA. one\nB. two\nC. three\n\n{post}"
     )

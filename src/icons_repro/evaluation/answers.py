@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def answer_rows(samples: Sequence[Mapping[str, Any]], metric: str) -> list[dict[
             "position": int(sample["doc_id"]),
             "question_id": str(next((doc[f] for f in ID_FIELDS if f in doc), sample["doc_id"])),
             "question": doc.get("question", _prompt(sample)),
-            "answer": sample["target"],
+            "answer": _truth(sample),
             "prediction": _first(sample["filtered_resps"]),
             "score": _score(sample[metric]),
         }
@@ -62,6 +63,19 @@ def judge_gave_up(samples: Sequence[Mapping[str, Any]], metric: str) -> int:
             failed = scores is not None and min(scores) == -1
             marks += failed or value.get("eval_model") in ("", "Failed Request")
     return marks
+
+
+def _truth(sample: Mapping[str, Any]) -> Any:
+    """Return the right answer; of several annotators' answers, the most frequent.
+
+    VQAv2, VizWiz and TextVQA name a column `answer` that their data lack: lmms-eval then logs the
+    column's name as the target.
+    """
+    doc, target = sample["doc"], sample["target"]
+    if target != "answer" or "answer" in doc or not doc.get("answers"):
+        return target
+    answers = [a["answer"] if isinstance(a, Mapping) else a for a in doc["answers"]]
+    return Counter(answers).most_common(1)[0][0]
 
 
 def _prompt(sample: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import shutil
 import time
 from argparse import Namespace
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -171,17 +171,13 @@ class Harness:
         paths = [str(self.include_path)] if self.include_path else []
         return TaskManager("ERROR", include_path=paths, include_defaults=False)
 
-    @cached_property
-    def _full_manager(self) -> TaskManager:
-        """lmms-eval's own tasks: reading their 2,000 YAML files takes seconds."""
-        return TaskManager("ERROR")
-
     def _manager_with(self, task: str) -> TaskManager:
         if task in self._local_manager.all_tasks:
             return self._local_manager
-        if task in self._full_manager.all_tasks:
-            return self._full_manager
-        near = difflib.get_close_matches(task, self._full_manager.all_tasks, n=3)
+        upstream = upstream_tasks()
+        if task in upstream.all_tasks:
+            return upstream
+        near = difflib.get_close_matches(task, upstream.all_tasks, n=3)
         raise UnavailableError(f"lmms-eval has no task {task!r}; the nearest are {near}")
 
     def _overridden(
@@ -191,6 +187,12 @@ class Harness:
         base = Path(manager._get_yaml_path(benchmark.task))
         changed = write_override(benchmark, base, folder)
         return changed, TaskManager("ERROR", include_path=[str(folder)], include_defaults=False)
+
+
+@cache
+def upstream_tasks() -> TaskManager:
+    """Return lmms-eval's own tasks: reading their 2,000 YAML files takes seconds."""
+    return TaskManager("ERROR")
 
 
 def _result(benchmark: BenchmarkSettings, value: float, rows: list[dict[str, Any]]) -> Result:
