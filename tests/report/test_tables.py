@@ -1,18 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
-import pytest
 from rich.console import Console
 
-from icons_repro.core.errors import UserError
 from icons_repro.evaluation.relative import Relative
-from icons_repro.report.__main__ import main
 from icons_repro.report.gather import PageInputs
-from icons_repro.report.results import write_results
 from icons_repro.report.summary import print_summary
-from icons_repro.report.tables import collect, end_table, sweep_rows, sweep_tables
+from icons_repro.report.tables import end_table
 
 
 def shown(*things: object) -> str:
@@ -44,42 +37,3 @@ def test_summary_names_files_missing_benchmarks_and_next_commands(inputs: PageIn
     assert "judged not available: no key" in text
     assert "results.json" in text
     assert "python run.py selector=random" in text
-
-
-def test_sweep_rows_average_over_seeds(inputs: PageInputs, tmp_path: Path) -> None:
-    for seed, value in enumerate((95.0, 97.0, 99.0)):
-        relative = {"value": value, "low": None, "high": None, "reference": "full"}
-        (tmp_path / f"s{seed}").mkdir()
-        write_results(tmp_path / f"s{seed}", replace(inputs.results, seed=seed, relative=relative))
-    (row,) = sweep_rows(collect([tmp_path]))
-    assert row.seeds == (0, 1, 2)
-    assert row.relative is not None
-    mean, low, high = row.relative
-    assert (mean, round(high - mean, 2)) == (97.0, 4.97)
-    assert round(mean - low, 2) == 4.97
-    assert set(row.benchmarks) == {"tiny_vqa"}, "what no seed could score has no mean"
-
-
-def test_tiny_and_paper_numbers_never_share_a_table(inputs: PageInputs) -> None:
-    paper = replace(inputs.results, setup="llava_665k", scale="paper")
-    tables = sweep_tables(sweep_rows([inputs.results, paper]))
-    assert len(tables) == 2
-    texts = [shown(table) for table in tables]
-    assert sum("llava_665k" in text for text in texts) == 1
-
-
-def test_a_seed_without_a_reference_gives_no_mean(inputs: PageInputs) -> None:
-    (row,) = sweep_rows([inputs.results, replace(inputs.results, seed=1, relative=None)])
-    assert row.relative is None
-
-
-def test_the_command_prints_the_sweep_or_says_what_is_missing(
-    inputs: PageInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match=r"no results\.json below"):
-        main([str(tmp_path)])
-    with pytest.raises(UserError):
-        collect([tmp_path])
-    write_results(tmp_path, inputs.results)
-    main([str(tmp_path)])
-    assert "icons" in capsys.readouterr().out

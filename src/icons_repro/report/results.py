@@ -36,7 +36,9 @@ class RunResults:
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name: score, metric, n, stderr, higher_is_better, status, and a reason if no score."""
     relative: Mapping[str, Any] | None = None
-    """value, low, high (percent), reference; None without a full-data run of the same setup."""
+    """value, low, high (percent), reference; `above_blind`, the same with the blind baseline as
+    zero; `compared_with`, scores by benchmark of "full", "random" and "blind". None without a
+    full-data run of the same setup."""
     wandb: Mapping[str, Any] = field(default_factory=dict)
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name: fingerprint, cached, seconds."""

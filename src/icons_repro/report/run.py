@@ -82,7 +82,7 @@ class Reporter:
         scored = {line.name: self._results(line) for line in self.lines}
         blind = self._blind(world)
         relatives = self._relatives(scored, blind)
-        results = self._run_results(scored, relatives)
+        results = self._run_results(scored, blind, relatives)
         self._track(results, relatives)
         write_results(self.folder, results)
         files = self._page(results, scored, blind, relatives) | self._files()
@@ -142,13 +142,26 @@ class Reporter:
         return relatives
 
     def _run_results(
-        self, scored: Mapping[str, Results], relatives: Mapping[str, Relative | None]
+        self,
+        scored: Mapping[str, Results],
+        blind: Mapping[str, float],
+        relatives: Mapping[str, Relative | None],
     ) -> RunResults:
         c, line = self.config, self.lines[0]
         counts = self.cache.manifest(line.selection)["counts"]
         influence = line.selection.inputs.get("influence")
         relative = relatives.get(f"{THIS_RUN}, relative to full data")
+        above = relatives.get(f"{THIS_RUN}, above the blind baseline")
         trained = self.cache.is_ready(line.adapter)
+        others = {name: found for name, found in scored.items() if name != THIS_RUN and found}
+        compared: dict[str, Mapping[str, float | None]] = {
+            name: {benchmark: result["score"] for benchmark, result in found.items()}
+            for name, found in others.items()
+        }
+        more = {
+            "above_blind": above.to_json() if above else None,
+            "compared_with": compared | ({"blind": blind} if blind else {}),
+        }
         return RunResults(
             experiment=c.names.experiment,
             setup=c.names.setup,
@@ -162,7 +175,7 @@ class Reporter:
             adapter=str(self.cache.path(line.adapter)) if trained else None,
             influence=str(self.cache.path(influence) / "influence.parquet") if influence else None,
             benchmarks=scored[THIS_RUN],
-            relative=relative.to_json() if relative else None,
+            relative=relative.to_json() | more if relative else None,
             wandb=self.tracker.describe(),
             stages=self._stages(),
         )
