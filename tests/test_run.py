@@ -170,6 +170,20 @@ def test_less_sums_influence_over_the_epochs_of_the_warmup(output: Path) -> None
     assert np.array_equal(np.load(total / "positions.npy"), best)
 
 
+def test_transfer_selects_with_one_model_and_trains_another(output: Path) -> None:
+    result = run(output, "experiment=transfer")
+    assert result.returncode == 0, result.stderr[-3000:]
+    chosen = Path(results_of(output, "tiny/transfer/icons-*")["selection"])
+    result = run(output, "model=tiny_narrow", "stages=[select]", "seed=5")
+    assert result.returncode == 0, result.stderr[-3000:]
+    narrow = Path(results_of(output, "tiny/icons_20pct/icons-b0.2-s5-*")["selection"])
+    assert np.array_equal(*(np.load(folder / "positions.npy") for folder in (chosen, narrow)))
+    adapter = Path(results_of(output, "tiny/transfer/icons-*")["adapter"])
+    trained = json.loads((adapter / "manifest.json").read_text())["inputs"]["base"]
+    config = json.loads((output / f"cache/base/{trained}/config.json").read_text())
+    assert config["text_config"]["hidden_size"] == 96
+
+
 def test_a_bad_row_stops_the_run_naming_it_and_skip_lists_it(output: Path) -> None:
     (world,) = (path.parent for path in output.glob("cache/world/*/manifest.json"))
     pool = json.loads((world / "pool.json").read_text())

@@ -71,6 +71,8 @@ class RunConfig:
     reference: Literal["compute", "reuse", "none"]
     paths: PathSettings
     model: ModelSettings
+    selection_model: ModelSettings | None
+    """The model that warm-up, gradients and features are of; None: `model`, which is trained."""
     data: PoolSettings
     targets: TargetSettings
     benchmarks: BenchmarkGroup

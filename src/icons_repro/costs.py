@@ -31,6 +31,7 @@ def print_run_costs(config: RunConfig, graph: Graph, cache: ArtifactCache) -> No
         rows=assumed.rows,
         target_rows=TARGET_ROWS,
         budget=config.budget,
+        chooser=config.selection_model,
         tokens=assumed.tokens,
         image_share=share,
     )

@@ -58,8 +58,14 @@ class Graph:
 
     @cached_property
     def base(self) -> Step:
-        """The base model."""
+        """The base model that is trained and scored."""
         return prepare.base_model(self.config.model, self.index)
+
+    @cached_property
+    def selection_base(self) -> Step:
+        """The base model that is selected with: the same, unless `selection_model` is another."""
+        other = self.config.selection_model
+        return prepare.base_model(other, self.index) if other else self.base
 
     @cached_property
     def pretrained(self) -> Step:
@@ -72,7 +78,8 @@ class Graph:
     def warmup(self) -> Step:
         """The adapter that gradients are taken at."""
         c = self.config
-        return training.warmup(c.warmup, c.lora, self.encoding, c.trainer, self.base, self.pool)
+        base = self.selection_base
+        return training.warmup(c.warmup, c.lora, self.encoding, c.trainer, base, self.pool)
 
     @cached_property
     def train_gradients(self) -> Sequence[Step]:
@@ -108,7 +115,9 @@ class Graph:
     def _gradient_jobs(self, settings: GradientSettings) -> list[GradientJob]:
         """Return one job for each checkpoint of the warm-up that `settings` ask for."""
         c = self.config
-        last = GradientJob(settings, c.projector, self.encoding, c.trainer, self.base, self.warmup)
+        last = GradientJob(
+            settings, c.projector, self.encoding, c.trainer, self.selection_base, self.warmup
+        )
         if settings.checkpoints == "last":
             return [last]
         earlier = range(1, c.warmup.train.epochs)
@@ -144,7 +153,8 @@ class Graph:
     def _model_pass(self, make: Callable[..., Step]) -> Step:
         """A forward pass over the pool, of the warm-up model or of the base."""
         c = self.config
-        return make(c.features, self.encoding, c.trainer, self.base, self.warmup, self.pool)
+        base = self.selection_base
+        return make(c.features, self.encoding, c.trainer, base, self.warmup, self.pool)
 
     def _clip(self) -> Step:
         c = self.config
@@ -158,7 +168,13 @@ class Graph:
     def _self_filter(self) -> Step:
         c = self.config
         return features.self_filter(
-            c.features, c.lora, self.encoding, c.trainer, self.base, self.pool, self._clip()
+            c.features,
+            c.lora,
+            self.encoding,
+            c.trainer,
+            self.selection_base,
+            self.pool,
+            self._clip(),
         )
 
     def _instance_gradients(self) -> Step:

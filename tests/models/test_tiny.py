@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from icons_repro.core.errors import UserError
+from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.data.tiny.captions import facts
 from icons_repro.data.tiny.sampling import KINDS, Sampler
 from icons_repro.data.tiny.streams import stream
@@ -43,11 +44,23 @@ def processor(folder: Path) -> LlavaProcessor:
     return AutoProcessor.from_pretrained(folder)
 
 
-def test_stock_classes_load_the_shipped_base_with_equal_weights(folder: Path) -> None:
-    model = LlavaForConditionalGeneration.from_pretrained(folder)
-    shipped = tiny.load_tiny_base().state_dict()
+@pytest.mark.parametrize("width", [tiny.WIDTH, tiny.NARROW_WIDTH])
+def test_stock_classes_load_the_shipped_bases_with_equal_weights(
+    width: int, tmp_path: Path
+) -> None:
+    tiny.write_tiny_base(tmp_path, width)
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path)
+    shipped = tiny.load_tiny_base(width).state_dict()
     assert all(torch.equal(weight, shipped[name]) for name, weight in model.state_dict().items())
     assert sum(p.numel() for p in model.parameters()) < 700_000
+    tiny.save_weights(tmp_path, tmp_path / "again.safetensors")
+    again = load_file(tmp_path / "again.safetensors")
+    assert all(torch.equal(again[name], shipped[name]) for name in shipped)
+
+
+def test_another_width_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"model.width=80: .*\[64, 96\]"):
+        tiny.weights_file(80)
 
 
 def test_the_shipped_base_is_at_most_4_mb() -> None:

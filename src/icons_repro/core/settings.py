@@ -137,6 +137,8 @@ class ModelSettings:
     """For `assembled`: `mm_projector.bin`, or what holds it."""
     template: Literal["v1", "llama3", "qwen"] | None = None
     """Chat template of the package to use. None keeps the folder's own."""
+    width: int = 96
+    """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""
     shape: dict[str, int] | None = None
     """Widths and depths, for plans made before the checkpoint is there (report/cost.py)."""
 
@@ -158,6 +160,8 @@ class PretrainSettings:
 
     rows: int = 50_000
     """Rows of the pre-training corpus."""
+    width: int = 96
+    """Hidden size of the language model."""
     seed: int = 0
     """Seed of the corpus, of the first weights and of training."""
     train: TrainSettings = field(default_factory=TrainSettings)

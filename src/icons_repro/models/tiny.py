@@ -2,7 +2,8 @@
 
 CLIP vision tower (32x32 pixels, patches of 8, so 16 image tokens) -> two-layer projector -> Llama.
 One word is one token. The pre-trained base that ships in `tiny_base/` is to this model what Vicuna
-and the aligned projector are to LLaVA-1.5.
+and the aligned projector are to LLaVA-1.5. A second base, of a narrower language model, is there to
+select with one model and train another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
@@ -24,10 +25,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from icons_repro.core.errors import UserError
+from icons_repro.core.errors import ConfigError, UserError
 
 TINY_BASE = Path(__file__).parent / "tiny_base"
 """The shipped base: `model.safetensors`, `vocabulary.txt`, `chat_template.jinja`."""
+
+NARROW_BASE = Path(__file__).parent / "tiny_narrow"
+"""The same recipe at another width: `model.safetensors` alone."""
+WIDTH, NARROW_WIDTH = 96, 64
+"""Hidden sizes of the two bases' language models."""
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>", "<image>")
 IMAGE_SIDE, PATCH_SIDE = 32, 8
@@ -41,7 +47,7 @@ def tiny_vocabulary() -> tuple[str, ...]:
     return (*SPECIALS, *words)
 
 
-def tiny_config() -> LlavaConfig:
+def tiny_config(width: int = WIDTH) -> LlavaConfig:
     """Return the architecture; weights are initialised with standard deviation 0.05."""
     vision = CLIPVisionConfig(
         image_size=IMAGE_SIDE,
@@ -61,8 +67,8 @@ def tiny_config() -> LlavaConfig:
     }
     text = LlamaConfig(
         vocab_size=len(tiny_vocabulary()),
-        hidden_size=96,
-        intermediate_size=256,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
         num_hidden_layers=4,
         num_attention_heads=4,
         max_position_embeddings=MAX_TOKENS,
@@ -81,11 +87,11 @@ def tiny_config() -> LlavaConfig:
     )
 
 
-def build_tiny_llava(seed: int) -> LlavaForConditionalGeneration:
+def build_tiny_llava(seed: int, width: int = WIDTH) -> LlavaForConditionalGeneration:
     """Return the model with random weights (float32), drawn from `seed` alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(tiny_config())
+        model = LlavaForConditionalGeneration(tiny_config(width))
     return model.eval()
 
 
@@ -109,30 +115,45 @@ def build_tiny_processor() -> LlavaProcessor:
     )
 
 
-def load_tiny_base() -> LlavaForConditionalGeneration:
+def weights_file(width: int) -> Path:
+    """Return the shipped weights of a width. Raises `ConfigError` if there are none."""
+    folders = {WIDTH: TINY_BASE, NARROW_WIDTH: NARROW_BASE}
+    if width not in folders:
+        raise ConfigError(f"model.width={width}: tiny bases ship at widths {sorted(folders)}.")
+    return folders[width] / "model.safetensors"
+
+
+def load_tiny_base(width: int = WIDTH) -> LlavaForConditionalGeneration:
     """Return the shipped pre-trained model in float32.
 
     Raises:
         UserError: the shipped weights do not fit the architecture (an incomplete installation).
     """
-    model = build_tiny_llava(0)
+    model = build_tiny_llava(0, width)
+    weights = weights_file(width)
     try:
-        model.load_state_dict(load_file(TINY_BASE / "model.safetensors"))
+        model.load_state_dict(load_file(weights))
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{TINY_BASE / 'model.safetensors'}: cannot load the tiny base model ({error}); "
+            f"{weights}: cannot load the tiny base model ({error}); "
             "reinstall the package, or rebuild the file with experiment=pretrain_tiny"
         ) from error
     return model
 
 
-def write_tiny_base(out: Path) -> None:
+def write_tiny_base(out: Path, width: int = WIDTH) -> None:
     """Write the shipped base as a plain Hugging Face folder.
 
     `LlavaForConditionalGeneration.from_pretrained(out)` and `AutoProcessor.from_pretrained(out)`
     load it.
     """
-    save_tiny_llava(load_tiny_base(), out)
+    save_tiny_llava(load_tiny_base(width), out)
+
+
+def save_weights(folder: Path, out: Path) -> None:
+    """Write the weights of a Hugging Face folder as the file that ships (module names, float32)."""
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, out)
 
 
 def save_tiny_llava(model: LlavaForConditionalGeneration, out: Path) -> None:

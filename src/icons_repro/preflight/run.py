@@ -89,23 +89,22 @@ def _targets(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[
 
 
 def _base(config: RunConfig) -> Iterator[Finding]:
-    model = config.model
-    if model.kind == "tiny":
-        yield Finding("ok", "base model", "ships with the package")
-        return
     from icons_repro.evaluation.preflight import hub_reachable
 
-    for part in ("folder", "language", "vision", "projector"):
-        name = getattr(model, part)
-        if name is None:
-            continue
-        here = Path(name).exists() or _in_hub_cache(name)
-        if here or hub_reachable():
-            where = "here" if here else "on the hub, which answers"
-            yield Finding("ok", f"model.{part}", f"{name}: {where}")
-        else:
-            remedy = f"`hf download {name}` where there is a network, then HF_HOME or the folder"
-            yield Finding("problem", f"model.{part}", f"{name}: not here, no hub", remedy)
+    for key, model in {"model": config.model, "selection_model": config.selection_model}.items():
+        if model and model.kind == "tiny":
+            yield Finding("ok", key, "ships with the package")
+        for part in ("folder", "language", "vision", "projector"):
+            name = getattr(model, part, None)
+            if name is None:
+                continue
+            here = Path(name).exists() or _in_hub_cache(name)
+            if here or hub_reachable():
+                where = "here" if here else "on the hub, which answers"
+                yield Finding("ok", f"{key}.{part}", f"{name}: {where}")
+            else:
+                remedy = f"`hf download {name}` where there is a network, then HF_HOME or a folder"
+                yield Finding("problem", f"{key}.{part}", f"{name}: not here, no hub", remedy)
 
 
 def _in_hub_cache(name: str) -> bool:
@@ -123,7 +122,7 @@ def _resources(config: RunConfig) -> list[Finding]:
     stages = stage_costs(
         config.model, config.lora, config.warmup, config.finetune, config.gradients,
         dim=int(config.projector.get("dim") or 0), rows=config.data.rows or 0, target_rows=0,
-        budget=config.budget, tokens=0.0, image_share=0.0,
+        budget=config.budget, tokens=0.0, image_share=0.0, chooser=config.selection_model,
     )  # fmt: skip
     base = 2.0 * (n.frozen + n.projector)
     needs = {"base": base} | {stage.stage: stage.disk_bytes for stage in stages}

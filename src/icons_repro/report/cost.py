@@ -110,15 +110,17 @@ def stage_costs(
     budget: float,
     tokens: float,
     image_share: float,
+    chooser: ModelSettings | None = None,
 ) -> list[StageCost]:
     """Return each stage's samples, optimizer steps, operations and bytes on disk.
 
-    `tokens` are a sample's mean after image expansion; `dim` is a stored row's length.
+    `tokens` are a sample's mean after image expansion; `dim` is a stored row's length; `chooser`
+    is the model that is selected with, where it is another.
     """
-    n = counts(model, lora)
+    last, n = counts(model, lora), counts(chooser or model, lora)
     image = 2.0 * n.vision * ((model.shape or {})["image_tokens"] + 1) * image_share
 
-    def training(settings: TrainSettings, samples: int) -> float:
+    def training(settings: TrainSettings, samples: int, n: Counts = n) -> float:
         forward_passes = 2 if settings.gradient_checkpointing else 1
         per_token = 2 * (forward_passes + 1) * n.language + 6 * (n.adapter + n.projector)
         return samples * settings.epochs * (per_token * tokens + image) / 1e15
@@ -129,15 +131,19 @@ def stage_costs(
     gradient = (4 * n.language + 6 * n.adapter) * tokens + image
     row_bytes = 0.0 if gradients.mode == "direct" else dim * BYTES[gradients.dtype]
     warm, kept = round(warmup.fraction * rows), int(budget * rows)
-    adapter_disk = 12.0 * (n.adapter + n.projector)  # weights and two moments, float32
+
+    def adapter_disk(n: Counts) -> float:
+        return 12.0 * (n.adapter + n.projector)  # weights and two moments, float32
+
     return [
         StageCost("warmup", warm, steps(warmup.train, warm), training(warmup.train, warm),
-                  adapter_disk),
+                  adapter_disk(n)),
         StageCost("extract, pool", rows, None, rows * gradient / 1e15, rows * row_bytes),
         StageCost("extract, targets", target_rows, None, target_rows * gradient / 1e15,
                   target_rows * row_bytes),
         StageCost("score", rows, None, 2.0 * rows * dim * 22 / 1e15),
-        StageCost("finetune", kept, steps(finetune, kept), training(finetune, kept), adapter_disk),
+        StageCost("finetune", kept, steps(finetune, kept), training(finetune, kept, last),
+                  adapter_disk(last)),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from icons_repro.core.settings import ModelSettings, PoolSettings, RecordPolicy,
 
 log = logging.getLogger(__name__)
 TINY_BASE = Path(__file__).parents[1] / "models" / "tiny_base"
+TINY_NARROW = TINY_BASE.parent / "tiny_narrow"
 
 
 def part_of(settings: Any, kind: type) -> Any:
@@ -186,10 +187,12 @@ def tiny_base(settings: ModelSettings, index: Path) -> Step:
     def write(ws: Workspace) -> None:
         from icons_repro.models.tiny import write_tiny_base
 
-        write_tiny_base(ws.out)
+        write_tiny_base(ws.out, settings.width)
 
-    shipped = [p for p in sorted(TINY_BASE.iterdir()) if p.is_file()]
-    return Step("base", write, {p.name: file_fingerprint(p, index) for p in shipped})
+    shipped = {p.name: p for p in sorted(TINY_BASE.iterdir()) if p.is_file()}
+    if settings.width != ModelSettings.width:
+        shipped |= {p.name: p for p in sorted(TINY_NARROW.iterdir())}
+    return Step("base", write, {name: file_fingerprint(p, index) for name, p in shipped.items()})
 
 
 def source_identity(name: str, index: Path) -> Any:

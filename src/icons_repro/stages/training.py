@@ -74,7 +74,12 @@ def pretrain(settings: PretrainSettings, trainer: TrainerSettings) -> Step:
     def build(ws: Workspace) -> dict[str, Any]:
         from icons_repro.data.records import build_records
         from icons_repro.data.tiny.pretrain import write_corpus
-        from icons_repro.models.tiny import MAX_TOKENS, build_tiny_llava, save_tiny_llava
+        from icons_repro.models.tiny import (
+            MAX_TOKENS,
+            build_tiny_llava,
+            save_tiny_llava,
+            save_weights,
+        )
         from icons_repro.training.fit import FitJob, fit
 
         corpus, records, first = (ws.out / name for name in ("corpus", "records", "first"))
@@ -82,7 +87,7 @@ def pretrain(settings: PretrainSettings, trainer: TrainerSettings) -> Step:
         write_corpus(corpus, settings.rows, settings.seed)
         no_check = RecordPolicy(check_images="none")
         build_records(corpus / "pretrain.json", corpus / "images", records, no_check)
-        save_tiny_llava(build_tiny_llava(settings.seed), first)
+        save_tiny_llava(build_tiny_llava(settings.seed, settings.width), first)
         np.save(ws.out / "positions.npy", np.arange(settings.rows))
         job = FitJob(
             model_dir=str(first),
@@ -96,6 +101,7 @@ def pretrain(settings: PretrainSettings, trainer: TrainerSettings) -> Step:
             trainer=trainer,
         )
         summary = fit(job, ws.out, ws.on_metrics)
+        save_weights(ws.out, ws.out / "shipped.safetensors")
         return {key: summary[key] for key in ("rows", "steps", "trained_parameters")}
 
     config = asdict(settings)
