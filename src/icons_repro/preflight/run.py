@@ -83,7 +83,7 @@ def _targets(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[
     if seen:
         text = f"{', '.join(seen)}: the rows are the benchmark's test rows"
         yield Finding("warning", "targets", text, "their scores are not held out; say so")
-    if unused := sorted(set(settings.build) - set(counts)):
+    if unused := sorted(set(settings.tasks or settings.build) - set(counts)):
         text = f"{', '.join(unused)}: no rows but the test rows, so not used as targets"
         yield Finding("warning", "targets", text, f"targets.test_rows=[{','.join(unused)}]")
 

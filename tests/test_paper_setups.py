@@ -1,0 +1,135 @@
+"""The paper's setups on small files with the published schema and names, with the tiny model."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import benchmark_files as made
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY_PARTS = [
+    *("model=tiny", "lora=tiny", "warmup=tiny", "finetune=tiny", "features=tiny", "trainer=cpu"),
+    *("targets.tasks=[gqa,textvqa,mme]", "targets.build.gqa=3", "targets.build.textvqa=2"),
+    *("warmup.fraction=0.5", "logger=none"),
+    *("benchmarks=custom", "benchmarks.local=true", "benchmarks.folder=."),
+]
+pytestmark = pytest.mark.e2e
+Row = dict[str, Any]
+
+
+def turns(question: str, answer: str) -> list[Row]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+
+
+def llava_rows(images: Path) -> Iterator[Row]:
+    (images / "coco" / "train2017").mkdir(parents=True)
+    for i in range(40):
+        if i % 5 == 4:
+            yield {"id": "same", "model": "", "conversations": turns("How are you?", "Well.")}
+            continue
+        name = f"coco/train2017/{i:012d}.jpg"
+        (images / name).write_bytes(made.picture(i, "JPEG"))
+        yield {"id": "same", "image": name, "conversations": turns("<image>\nWhat?", f"a {i}")}
+
+
+def cambrian_rows(images: Path) -> Iterator[Row]:
+    images.mkdir(parents=True)
+    for i in range(40):
+        row: Row = {"source": f"docvqa_{i % 3}k.json", "conversations": turns("Hello?", f"yes {i}")}
+        if i % 4:
+            (images / f"{i}.png").write_bytes(made.picture(i))
+            question = "<image>\nWhich?" if i % 4 < 3 else "<image>\n<image>\nWhich of both?"
+            names = [f"{i}.png"] * question.count("<image>")
+            row["image"] = names[0] if len(names) == 1 else names
+            row["conversations"] = turns(question, f"the {i}")
+        yield row
+
+
+def vision_flan_rows(images: Path) -> Iterator[Row]:
+    images.mkdir(parents=True)
+    for i in range(40):
+        (images / f"{i}.jpg").write_bytes(made.picture(i, "JPEG"))
+        answer = "" if i == 7 else f"it is {i}"  # one empty answer, as reported of the release
+        yield {
+            "id": f"task+{i}",
+            "image": f"{i}.jpg",
+            "task_name": f"task_{i % 4}",
+            "conversations": turns("<image>\nWhat is it?", answer),
+        }
+
+
+SETUPS: dict[str, tuple[str, str, Callable[[Path], Iterator[Row]], int]] = {
+    "llava_665k": ("llava_665k/llava_v1_5_mix665k.json", "llava_665k/images", llava_rows, 40),
+    "cambrian_7m": (
+        "cambrian_7m/Cambrian7M_withsystemprompt.jsonl",
+        "cambrian_7m/images",
+        cambrian_rows,
+        40,
+    ),
+    "vision_flan_186k": (
+        "vision_flan/annotation_191-task_1k.json",
+        "vision_flan/images_191task_1k",
+        vision_flan_rows,
+        39,
+    ),
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    sources = folder / "target_sources"
+    for split, seeds in (("val", range(100, 106)), ("testdev", range(106, 108))):
+        made.gqa(sources, split, seeds)
+    for split, seeds in (("train", range(110, 116)), ("validation", range(116, 118))):
+        made.textvqa(sources, split, seeds)
+    made.mme(sources, range(120, 124))
+    return folder
+
+
+def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    here = {"ICONS_DATA": str(data), "ICONS_OUTPUT": str(data / "outputs")}
+    here |= {"OMP_NUM_THREADS": "1", "COLUMNS": "240"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments, *TINY_PARTS],
+        env=os.environ | here,
+        cwd=data,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("setup", list(SETUPS))
+def test_a_setup_looks_ahead_draws_its_targets_and_selects(setup: str, data: Path) -> None:
+    pool, images, rows_of, usable = SETUPS[setup]
+    rows = list(rows_of(data / images))
+    lines = "\n".join(json.dumps(row) for row in rows)
+    (data / pool).write_text(lines if pool.endswith("jsonl") else json.dumps(rows))
+    result = run(data, f"setup={setup}", "budget=0.2", "stages=[preflight,select]")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "every image of" in result.stdout
+    assert "mme: no rows but the test rows" in " ".join(result.stdout.replace("│", " ").split())
+    (path,) = (data / "outputs" / "runs" / setup).glob("*/*/results.json")
+    results = json.loads(path.read_text())
+    assert (results["scale"], results["n_pool"]) == ("paper", usable)
+    chosen = Path(results["selection"])
+    positions = np.load(chosen / "positions.npy")
+    assert len(positions) == usable // 5
+    assert json.loads((chosen / "subset.json").read_text()) == [rows[i] for i in positions]
+
+
+def test_a_missing_image_stops_preflight_with_the_remedy(data: Path) -> None:
+    pool, images, rows_of, _ = SETUPS["llava_665k"]
+    rows = list(rows_of(data / images))
+    (data / pool).write_text(json.dumps(rows))
+    (data / images / rows[3]["image"]).write_bytes(b"cut")
+    result = run(data, "setup=llava_665k", "stages=[preflight]")
+    assert result.returncode == 1
+    assert "1 images of 40 rows cannot be used" in " ".join(result.stdout.split())
+    assert "Traceback" not in result.stderr
