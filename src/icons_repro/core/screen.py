@@ -11,6 +11,7 @@ HARMLESS = (
     (r".*isinstance\(treespec, LeafSpec\).*", "Lightning's use of torch"),
     (r".*does not have many workers.*", "num_workers is a setting; on two cores 0 is right"),
     (r".*dataloader is not resumable.*", "FixedBatches starts where the checkpoint ended"),
+    (r".*custom batch sampler `FixedBatches`.*", "FixedBatches leaves no row out"),
     (r"Checkpoint directory .* exists and is not empty", "we resume in that directory"),
     (r".*LoRA weights .* embedding layers.*", "the adapter has no embedding layers"),
 )
@@ -23,6 +24,7 @@ CHATTY = (
     "httpx",
     "datasets",
     "filelock",
+    "faiss.loader",
 )
 
 
