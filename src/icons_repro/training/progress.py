@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
@@ -13,7 +15,7 @@ class StageProgress(TQDMProgressBar):
     """Lightning's bar with the stage's name, the time left, and nothing left behind."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(refresh_rate=5)
+        super().__init__(refresh_rate=5 if sys.stdout.isatty() else 100)  # short logs
         self.name = name
 
     def init_train_tqdm(self) -> Tqdm:
