@@ -43,9 +43,15 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write_benchmark() -> Callable[..., Path]:
-    """Write a benchmark file of `rows` questions; every fifth has no picture."""
+    """Write a benchmark file of `rows` questions; every fifth has no picture, unless all shall."""
 
-    def write(folder: Path, name: str, rows: int = 12, answers: tuple[str, ...] = ()) -> Path:
+    def write(
+        folder: Path,
+        name: str,
+        rows: int = 12,
+        answers: tuple[str, ...] = (),
+        every_row_pictured: bool = False,
+    ) -> Path:
         rng = np.random.default_rng(len(name))
         table = []
         for i in range(rows):
@@ -54,7 +60,7 @@ def write_benchmark() -> Callable[..., Path]:
             table.append(
                 {
                     "question_id": f"{name}_{i:05d}",
-                    "image": None if i % 5 == 4 else image,
+                    "image": None if i % 5 == 4 and not every_row_pictured else image,
                     "question": question,
                     "answer": answers[i % len(answers)] if answers else answer,
                     "skill": "dots",
