@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from llama_tokenizer import write_sentencepiece
+from llama_tokenizer import llama_like, write_sentencepiece
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -17,6 +17,8 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from icons_repro.core.errors import DataError, UserError
@@ -24,6 +26,8 @@ from icons_repro.core.settings import LoraSettings, ModelSettings
 from icons_repro.core.types import Record
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
+from icons_repro.gradients.layout import ParameterLayout
+from icons_repro.gradients.projectors import build_projector
 from icons_repro.models.assemble import assemble
 from icons_repro.models.hub import fetch
 from icons_repro.models.llava import load_model, load_processor
@@ -111,6 +115,63 @@ def test_an_assembled_model_takes_a_training_batch_with_finite_loss(assembled: P
     assert torch.isfinite(load_model(assembled)(**batch).loss)
 
 
+OTHERS: dict[str, tuple[type[Any], type[Any], bool, tuple[str, ...]]] = {
+    "llama3": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        False,
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    ),
+    "qwen": (Qwen2ForCausalLM, Qwen2Config, True, ("<|im_start|>", "<|im_end|>")),
+}
+
+
+@pytest.mark.parametrize("template", OTHERS)
+def test_other_families_are_assembled_and_give_a_gradient_for_every_parameter(
+    template: str, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    kind, config, tied, tokens = OTHERS[template]
+    language = tmp_path / template
+    tokenizer = llama_like(legacy=False, extra=tokens)
+    tokenizer.save_pretrained(language)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    text = kind(config(vocab_size=len(tokenizer), tie_word_embeddings=tied, **sizes, **heads))
+    text.save_pretrained(language)
+    base = tmp_path / "llava"
+    assemble(**{**parts, "language": language}, out=base, template=template, dtype=torch.float32)
+    model, processor = load_model(base), load_processor(base)
+    for name, value in text.model.layers.state_dict().items():
+        assert torch.equal(model.model.language_model.layers.state_dict()[name], value)
+    n = len(tokenizer)
+    for here, value in (
+        (model.get_input_embeddings(), text.get_input_embeddings()),
+        (model.lm_head, text.lm_head),
+    ):
+        assert torch.equal(here.weight[:n], value.weight)
+    shared = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    assert shared == tied
+    assert processor.tokenizer.convert_tokens_to_ids("<image>") == model.config.image_token_index
+    turns = [{"from": "human", "value": "<image>\nwhat color"}, {"from": "gpt", "value": "red"}]
+    record = Record(0, "k", {"conversations": turns}, ("x.png",), "test")
+    sample = Sample(
+        0, ConversationEncoder(processor).encode(record), [Image.new("RGB", (40, 28), "red")]
+    )
+    batch = Collator(processor)([sample])
+    batch.pop("positions")
+    tuned = attach_lora(model, LoraSettings(rank=4, alpha=8, dropout=0.0))
+    for name, parameter in tuned.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    parameters = gradient_parameters(tuned)
+    assert len(parameters) == 2 * 7 * 2
+    loss = tuned(**batch).loss
+    for gradient in torch.autograd.grad(loss, [p for _, p in parameters]):
+        assert torch.isfinite(gradient).all()
+        assert gradient.any()
+
+
 def test_wrong_parts_are_named(parts: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"model\.language=.*is a 'clip_vision_model' checkpoint"):
         assemble(**{**parts, "language": parts["vision"]}, out=tmp_path)
@@ -189,3 +250,10 @@ def test_at_full_width_the_adapter_has_the_papers_size_and_spares_the_tower(size
     frozen = {n: p.numel() for n, p in model.named_parameters() if n not in trainable}
     assert sum(v for n, v in frozen.items() if "vision_tower" not in n) == language
     assert sum(v for n, v in frozen.items() if "vision_tower" in n) == 303_507_456
+    layout = ParameterLayout.of(parameters)
+    assert layout.dim == lora
+    assert build_projector(layout, "count_sketch", 5120).dim == 5120
+    first = ParameterLayout.of([(n, p) for n, p in parameters if ".layers.0." in n])
+    gradients = [torch.ones(1, *shape) for shape in first.shapes]
+    assert sum(g.numel() for g in gradients) == lora // width["num_hidden_layers"]
+    assert build_projector(first, "count_sketch", 5120).project(gradients).shape == (1, 5120)
