@@ -101,7 +101,7 @@ class Graph:
     def _influence(self, settings: GradientSettings) -> Step:
         """Influence at the warm-up's end, or over the checkpoints of its epochs."""
         matrices = [self._influence_at(job) for job in self._gradient_jobs(settings)]
-        if settings.checkpoints == "last":
+        if len(matrices) == 1:
             return matrices[0]
         return influence.influence_over_epochs(self.warmup, matrices)
 

@@ -22,6 +22,11 @@ CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the paths below are relative
+
+
 def composed(*overrides: str) -> DictConfig:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -72,9 +77,12 @@ def test_what_changes_no_number_changes_no_name() -> None:
 def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     g = graph()
     less, icons = g.feature("influence_less"), g.feature("influence")
-    assert less.inputs["train"].config["feature"] == "adam"
+    epochs = [less.inputs[f"epoch_{n}"] for n in range(1, g.config.warmup.train.epochs + 1)]
+    assert [e.inputs["train"].config["feature"] for e in epochs] == ["adam"] * len(epochs)
     assert icons.inputs["train"].config["feature"] == "sgd"
-    assert less.inputs["validation"].fingerprint == icons.inputs["validation"].fingerprint
+    last = epochs[-1].inputs["validation"].fingerprint
+    assert last == icons.inputs["validation"].fingerprint
+    assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
 
 
 def test_a_released_subset_without_a_path_says_which_key_to_set() -> None:

@@ -87,7 +87,10 @@ def influence_direct(
 
 
 def influence_over_epochs(warmup: Step, matrices: Sequence[Step]) -> Step:
-    """Influence summed over the epochs of the warm-up, by their mean learning rates (LESS)."""
+    """Influence summed over the epochs of the warm-up, by their mean learning rates (LESS).
+
+    An epoch whose only step had a rate of zero changed nothing and has no weight.
+    """
     inputs = {"warmup": warmup} | {f"epoch_{n}": step for n, step in enumerate(matrices, 1)}
 
     def build(ws: Workspace) -> dict[str, Any]:
@@ -99,7 +102,8 @@ def influence_over_epochs(warmup: Step, matrices: Sequence[Step]) -> Step:
             InfluenceMatrix.load(ws.inputs[f"epoch_{n}"] / "influence.parquet")
             for n in range(1, len(matrices) + 1)
         ]
-        return save(weighted_sum(list(zip(rates, loaded, strict=True))), ws.out)
+        weighted = [(rate, m) for rate, m in zip(rates, loaded, strict=True) if rate > 0]
+        return save(weighted_sum(weighted), ws.out)
 
     return Step("influence", build, {"over": "epochs"}, inputs)
 
