@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ BLOCK = 32768
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def records(path: Path) -> list[Any]:
-    """Every record of a `.wandb` file."""
+def records(path: Path, patience: float = 20.0) -> list[Any]:
+    """Every record of a `.wandb` file, waiting for the run's last: W&B's own process writes it."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = _records(path)
+        ended = any(record.WhichOneof("record_type") == "exit" for record in found)
+        if ended or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def _records(path: Path) -> list[Any]:
     from wandb.proto import wandb_internal_pb2
 
     data = path.read_bytes()
