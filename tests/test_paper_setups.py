@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TINY_PARTS = [
     *("model=tiny", "lora=tiny", "warmup=tiny", "finetune=tiny", "features=tiny", "trainer=cpu"),
-    *("targets.tasks=[gqa,textvqa,mme]", "targets.build.gqa=3", "targets.build.textvqa=2"),
     *("warmup.fraction=0.5", "logger=none"),
+]
+PAPER_PARTS = [
+    *("targets.tasks=[gqa,textvqa,mme]", "targets.build.gqa=3", "targets.build.textvqa=2"),
     *("benchmarks=custom", "benchmarks.local=true", "benchmarks.folder=."),
 ]
 pytestmark = pytest.mark.e2e
@@ -93,11 +95,13 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    data: Path, *arguments: str, parts: Sequence[str] = (*TINY_PARTS, *PAPER_PARTS)
+) -> subprocess.CompletedProcess[str]:
     here = {"ICONS_DATA": str(data), "ICONS_OUTPUT": str(data / "outputs")}
     here |= {"OMP_NUM_THREADS": "1", "COLUMNS": "240"}
     return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, *TINY_PARTS],
+        [sys.executable, str(ROOT / "run.py"), *arguments, *parts],
         env=os.environ | here,
         cwd=data,
         capture_output=True,
@@ -133,3 +137,32 @@ def test_a_missing_image_stops_preflight_with_the_remedy(data: Path) -> None:
     assert result.returncode == 1
     assert "1 images of 40 rows cannot be used" in " ".join(result.stdout.split())
     assert "Traceback" not in result.stderr
+
+
+def test_the_custom_setup_runs_a_users_own_files_from_pool_to_score(data: Path) -> None:
+    rows = list(llava_rows(data / "images"))
+    (data / "pool.json").write_text(json.dumps(rows))
+    (data / "targets").mkdir()
+    (data / "targets" / "mine.json").write_text(json.dumps([r for r in rows if "image" in r][:3]))
+    questions = [
+        {"question_id": f"q{i}", "question": "what ?", "answer": "red", "skill": "s",
+         "category": "open"}
+        for i in range(6)
+    ]  # fmt: skip
+    made.write_split(data, "tests/mine", questions, [made.picture(i) for i in range(6)])
+    for part, name in enumerate(("mine", "other")):
+        (data / f"tests/mine-{part:05d}-of-00002.parquet").rename(data / f"tests/{name}.parquet")
+    result = run(
+        data,
+        *("setup=custom", "data.json=pool.json", "data.images=images"),
+        *("targets.folder=targets", "targets.images=images"),
+        *("benchmarks.local=true", "benchmarks.folder=tests", "budget=0.5"),
+        parts=TINY_PARTS,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    (path,) = (data / "outputs" / "runs" / "custom").glob("*/*/results.json")
+    results = json.loads(path.read_text())
+    assert results["n_selected"] == 20
+    assert {n: r["n"] for n, r in results["benchmarks"].items()} == {"mine": 3, "other": 3}
+    assert all(r["status"] == "ok" for r in results["benchmarks"].values())
+    assert results["relative"] is None  # reference: reuse, and no full-data run is there
