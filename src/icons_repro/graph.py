@@ -230,4 +230,5 @@ class Graph:
 
     def export(self, chosen: Step, adapter: Step) -> Step:
         """The merged model, the adapter and the subset, for other people's programs."""
-        return export.export(self.config.trainer, self.base, self.pool, chosen, adapter)
+        c = self.config
+        return export.export(self.encoding, c.trainer, self.base, self.pool, chosen, adapter)

@@ -10,13 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from evaluation_samples import QUESTIONS, picture, png
-from safetensors.torch import save_file
-
-from icons_repro.core.settings import LoraSettings
-from icons_repro.models.llava import load_model
-from icons_repro.models.lora import attach_lora, projector_state
+from evaluation_samples import QUESTIONS, picture, png, random_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +24,7 @@ def _private_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) 
 def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter folder with random, non-zero LoRA weights and a changed projector."""
     folder = tmp_path_factory.mktemp("adapter")
-    model = attach_lora(load_model(tiny_base), LoraSettings(rank=4, alpha=8, dropout=0.0))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name or ("projector" in name and "bias" in name):
-                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    save_file(projector_state(model), folder / "projector.safetensors")
+    random_adapter(tiny_base, folder)
     return folder
 
 
@@ -51,12 +38,13 @@ def write_benchmark() -> Callable[..., Path]:
         rows: int = 12,
         answers: tuple[str, ...] = (),
         every_row_pictured: bool = False,
+        width: int = 32,
     ) -> Path:
         rng = np.random.default_rng(len(name))
         table = []
         for i in range(rows):
             question, answer = QUESTIONS[i % len(QUESTIONS)]
-            image = {"bytes": png(picture(rng)), "path": f"{i}.png"}
+            image = {"bytes": png(picture(rng, width)), "path": f"{i}.png"}
             table.append(
                 {
                     "question_id": f"{name}_{i:05d}",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_samples import answers_of
 
 from icons_repro.core.errors import UserError
 from icons_repro.evaluation.tasks import write_local_tasks
@@ -13,22 +14,9 @@ from icons_repro.evaluation.tasks import write_local_tasks
 def answers(
     tiny_base: Path, adapter: Path, include: Path, names: list[str], batch_size: int
 ) -> dict[str, list[Any]]:
-    """Predictions by task, through lmms-eval's own evaluator, all tasks in one call."""
-    import lmms_eval.evaluator
-    from lmms_eval.tasks import TaskManager
-
-    from icons_repro.evaluation.isolation import contained
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    with contained(include / "log"):
-        report = lmms_eval.evaluator.simple_evaluate(
-            model=LlavaLmms(tiny_base, adapter, batch_size=batch_size),
-            tasks=names,
-            task_manager=TaskManager("ERROR", include_path=[str(include)], include_defaults=False),
-            bootstrap_iters=0,
-            process_docs_parallel=1,
-        )
-    return {n: [s["filtered_resps"][0] for s in report["samples"][n]] for n in names}
+    return answers_of(LlavaLmms(tiny_base, adapter, batch_size=batch_size), include, names)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stock_transformers_answers_from_the_merged_folder_as_the_adapter_does(
     tiny_base: Path, adapter: Path, small_world: Path, tmp_path: Path
 ) -> None:
-    write_merged(tiny_base, adapter, tmp_path / "model", "float32")
+    write_merged(tiny_base, adapter, tmp_path / "model", "float32", "pad")
     ways = {
         "adapter": BatchedGenerator.load(tiny_base, adapter),
         "merged": BatchedGenerator.load(tmp_path / "model"),

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icons_repro.core.artifacts import Step, Workspace
-from icons_repro.core.settings import TrainerSettings
+from icons_repro.core.settings import DataSettings, TrainerSettings
+from icons_repro.data.images import AspectRatio
+
+if TYPE_CHECKING:
+    from transformers import LlavaProcessor
 
 ADAPTER_FILES = ("adapter_model.safetensors", "projector.safetensors")
+NO_BOS_IN_PROMPTS = "{%- if add_generation_prompt %}{% set bos_token = '' %}{% endif -%}"
 
 
 def export(
-    trainer: TrainerSettings, base: Step, pool: Step, selection: Step, adapter: Step
+    data: DataSettings,
+    trainer: TrainerSettings,
+    base: Step,
+    pool: Step,
+    selection: Step,
+    adapter: Step,
 ) -> Step:
     """A merged model in the plain Hugging Face layout, PEFT's adapter, the subset with a card."""
 
@@ -22,25 +32,58 @@ def export(
         from icons_repro.data.export import export_subset
         from icons_repro.data.records import RecordTable
 
-        write_merged(ws.inputs["base"], ws.inputs["adapter"], ws.out / "model", trainer.model_dtype)
-        copy_adapter(ws.inputs["adapter"], ws.out / "adapter")
+        base_dir, adapter_dir = ws.inputs["base"], ws.inputs["adapter"]
+        write_merged(
+            base_dir, adapter_dir, ws.out / "model", trainer.model_dtype, data.aspect_ratio
+        )
+        copy_adapter(adapter_dir, ws.out / "adapter")
         table = RecordTable(ws.inputs["pool"] / "records.arrow")
         about = f"{selection.label} (selection {selection.fingerprint})"
         return export_subset(table, ws.inputs["selection"], ws.out / "subset", about)
 
     inputs = {"base": base, "pool": pool, "selection": selection, "adapter": adapter}
-    return Step("export", build, {"dtype": trainer.model_dtype}, inputs, label=selection.label)
+    config = {"dtype": trainer.model_dtype, "aspect_ratio": data.aspect_ratio}
+    return Step("export", build, config, inputs, label=selection.label)
 
 
-def write_merged(base: Path, adapter: Path, out: Path, dtype: str) -> None:
+def write_merged(
+    base: Path, adapter: Path, out: Path, dtype: str, aspect_ratio: AspectRatio
+) -> None:
     """Add the adapter to the weights, once, and save model and processor to `out`."""
     import torch
 
     from icons_repro.evaluation.generation import load_merged
     from icons_repro.models.llava import load_processor
 
-    load_merged(base, adapter, getattr(torch, dtype), "cpu").save_pretrained(out)
-    load_processor(base).save_pretrained(out)
+    model = load_merged(base, adapter, getattr(torch, dtype), "cpu")
+    end = model.generation_config.eos_token_id
+    model.save_pretrained(out)
+    self_contained(load_processor(base), end, aspect_ratio).save_pretrained(out)
+
+
+def self_contained(
+    processor: LlavaProcessor, end: int | list[int] | None, aspect_ratio: AspectRatio
+) -> LlavaProcessor:
+    """Put into `processor` what our code does around it, for programs that call it plainly.
+
+    Images are padded to a square if the recipe does so. In a prompt, the chat template leaves the
+    beginning token to a tokenizer that writes one, or there would be two; in a whole conversation,
+    which trainers tokenise without special tokens, it stays. The tokenizer's end token becomes
+    `end`, the one that ends an answer: lmms-eval's `llava_hf` stops at that alone.
+    """
+    from transformers import LlavaImageProcessor
+
+    if aspect_ratio == "pad":
+        settings = processor.image_processor.to_dict()
+        settings.pop("image_processor_type", None)
+        processor.image_processor = LlavaImageProcessor(**settings | {"do_pad": True})
+    tokenizer = processor.tokenizer
+    if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
+        processor.chat_template = NO_BOS_IN_PROMPTS + str(processor.chat_template)
+    if end is not None:
+        first = end if isinstance(end, int) else end[0]
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(first)
+    return processor
 
 
 def copy_adapter(adapter: Path, out: Path) -> None:
