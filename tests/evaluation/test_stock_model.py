@@ -110,10 +110,10 @@ def test_an_exported_model_of_any_family_needs_no_code_of_ours(
     write_benchmark: Callable[..., Path],
 ) -> None:
     """Padding to a square, one beginning token, and the end of a turn are in the folder."""
-    write_benchmark(tmp_path / "parquet", "words", rows=12, every_row_pictured=True, width=47)
-    write_local_tasks(tmp_path / "parquet", tmp_path / "include")
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
+    write_benchmark(tmp_path / "parquet", "words", rows=12, every_row_pictured=True, width=47)
+    write_local_tasks(tmp_path / "parquet", tmp_path / "include")
     folder, adapter = exported
     pad = image_transform(assembled, DataSettings(aspect_ratio="pad"))
     ours = LlavaLmms(assembled, adapter, batch_size=4, image_transform=pad)

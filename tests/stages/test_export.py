@@ -17,7 +17,8 @@ from icons_repro.models.lora import attach_lora
 from icons_repro.stages.export import copy_adapter, write_merged
 from icons_repro.training.checkpoint import save_adapter
 
-KEPT = np.array([2, 5, 7, 11])
+KEPT = np.array([2, 7, 61, 271])
+"""Two plain rows, one of three rounds, one of three rounds without an image."""
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,32 @@ def test_both_training_formats_hold_the_same_rows(exported: Path) -> None:
     entry = json.loads((exported / "dataset_info.json").read_text())["subset"]
     assert entry["file_name"] == "sharegpt.json"
     assert entry["columns"] == {"messages": "conversations", "images": "images"}
+
+
+def test_the_subset_is_in_the_schema_of_llavas_trainer(exported: Path, small_world: Path) -> None:
+    rows = json.loads((exported / "subset.json").read_text())
+    assert {"image" in row for row in rows} == {True, False}
+    for row in rows:
+        roles = [turn["from"] for turn in row["conversations"]]
+        assert roles == ["human", "gpt"] * (len(roles) // 2)
+        tags = [turn["value"].count("<image>") for turn in row["conversations"]]
+        assert tags == [int("image" in row), *[0] * (len(roles) - 1)]
+        if "image" in row:
+            assert (small_world / "images" / row["image"]).is_file()
+    pool = json.loads((small_world / "pool.json").read_text())
+    assert rows == [pool[i] for i in KEPT]
+
+
+def test_the_sharegpt_file_is_what_its_entry_tells_llama_factory(exported: Path) -> None:
+    entry = json.loads((exported / "dataset_info.json").read_text())["subset"]
+    columns, tags = entry["columns"], entry["tags"]
+    assert entry["formatting"] == "sharegpt"
+    for row in json.loads((exported / entry["file_name"]).read_text()):
+        turns = row[columns["messages"]]
+        roles = [turn[tags["role_tag"]] for turn in turns]
+        assert roles == [tags["user_tag"], tags["assistant_tag"]] * (len(roles) // 2)
+        text = "".join(turn[tags["content_tag"]] for turn in turns)
+        assert text.count("<image>") == len(row[columns["images"]])
 
 
 def test_the_card_counts_sources_and_votes_and_gives_true_hashes(exported: Path) -> None:
