@@ -21,11 +21,11 @@ from transformers import (
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.settings import LoraSettings, ModelSettings
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import ConversationEncoder
+from icons_repro.data.conversation import IGNORE, ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projectors import build_projector
-from icons_repro.models.assemble import assemble
+from icons_repro.models.assemble import TURN_END, assemble
 from icons_repro.models.hub import fetch
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import attach_lora, gradient_parameters
@@ -94,6 +94,21 @@ def test_an_assembled_model_takes_a_training_batch_with_finite_loss(assembled: P
     assert torch.isfinite(load_model(assembled)(**batch).loss)
 
 
+RENDERED = {
+    "llama3": (
+        "<s><|start_header_id|>user<|end_header_id|>\n\n<image>\nwhat color<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "red<|eot_id|>",
+    ),
+    "qwen": (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<image>\nwhat color<|im_end|>\n<|im_start|>assistant\n",
+        "red<|im_end|>",
+    ),
+}
+"""A question and its answer, before and within the supervised part."""
+
+
 @pytest.mark.parametrize(("template", "tied"), [("llama3", False), ("qwen", True)])
 def test_other_families_are_assembled_and_give_a_gradient_for_every_parameter(
     template: str, tied: bool, parts: dict[str, Path], tmp_path: Path
@@ -117,10 +132,14 @@ def test_other_families_are_assembled_and_give_a_gradient_for_every_parameter(
     assert processor.tokenizer.convert_tokens_to_ids("<image>") == model.config.image_token_index
     turns = [{"from": "human", "value": "<image>\nwhat color"}, {"from": "gpt", "value": "red"}]
     record = Record(0, "k", {"conversations": turns}, ("x.png",), "test")
-    sample = Sample(
-        0, ConversationEncoder(processor).encode(record), [Image.new("RGB", (40, 28), "red")]
-    )
-    batch = Collator(processor)([sample])
+    encoder = ConversationEncoder(processor)
+    rendered, ((start, end),) = encoder.render(turns)
+    assert (rendered[:start], rendered[start:end]) == RENDERED[template]
+    encoded = encoder.encode(record)
+    supervised = encoded.input_ids[encoded.labels != IGNORE]
+    assert processor.tokenizer.convert_ids_to_tokens(int(supervised[-1])) == TURN_END[template]
+    assert (encoded.input_ids == model.config.image_token_index).sum() == 4
+    batch = Collator(processor)([Sample(0, encoded, [Image.new("RGB", (40, 28), "red")])])
     batch.pop("positions")
     tuned = attach_lora(model, LoraSettings(rank=4, alpha=8, dropout=0.0))
     for name, parameter in tuned.named_parameters():
