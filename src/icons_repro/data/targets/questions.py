@@ -82,12 +82,12 @@ def mme(row: Row) -> Question | None:
 
 def mmbench_en(row: Row) -> Question | None:
     """MMBench, English: options and the letter; copies with rotated options are left out."""
-    return _mmbench(row, LETTER, (None, "nan"))
+    return _mmbench(row, LETTER)
 
 
 def mmbench_cn(row: Row) -> Question | None:
-    """MMBench, Chinese; as lmms-eval, which takes the hint "nan" for a hint here."""
-    return _mmbench(row, LETTER_CN, (None,))
+    """MMBench, Chinese."""
+    return _mmbench(row, LETTER_CN)
 
 
 def llava_wild(row: Row) -> Question | None:
@@ -100,10 +100,10 @@ def most_common(answers: Sequence[str]) -> str:
     return Counter(answers).most_common(1)[0][0].strip() if answers else ""
 
 
-def _mmbench(row: Row, order: str, missing: tuple[str | None, ...]) -> Question | None:
+def _mmbench(row: Row, order: str) -> Question | None:
     if int(row["index"]) >= MMBENCH_COPY or row.get("answer") in (None, "", "nan"):
         return None
     options = [letter for letter in "ABCDE" if row.get(letter) not in (None, "", "nan")]
     listed = "\n".join(f"{letter}. {row[letter]}" for letter in options)
-    hint = "" if row.get("hint") in missing else f"{row['hint']} "
+    hint = "" if row.get("hint") in (None, "nan") else f"{row['hint']} "
     return Question(f"{hint}{row['question']} {MMBENCH_HEADING}\n{listed}\n{order}", row["answer"])
