@@ -52,8 +52,7 @@ class Graph:
         """The target tasks' validation records."""
         policy = prepare.part_of(self.config.data, RecordPolicy)
         settings = self.config.targets
-        draws = settings.folder is None and settings.build
-        made = prepare.drawn_targets(settings) if draws else self.world
+        made = prepare.drawn_targets(settings) if settings.draws else self.world
         return prepare.targets(settings, policy, made, self.index)
 
     @cached_property

@@ -29,6 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from icons_repro.core.provenance import provenance
+from icons_repro.core.trees import flatten
 
 log = logging.getLogger(__name__)
 
@@ -190,8 +191,8 @@ class ArtifactCache:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List what changed between two identities, as `key: old -> new`."""
-    before = _flatten({k: old.get(k) for k in ("version", "config")})
-    after = _flatten({k: new[k] for k in ("version", "config")})
+    before = dict(flatten({k: old.get(k) for k in ("version", "config")}))
+    after = dict(flatten({k: new[k] for k in ("version", "config")}))
     changed = [
         f"{key.removeprefix('config.')}: {before.get(key)} -> {after.get(key)}"
         for key in sorted(before.keys() | after.keys())
@@ -203,16 +204,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in inputs
         if old.get("inputs", {}).get(name) != new["inputs"].get(name)
     ]
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def write_text(path: Path, text: str) -> None:

@@ -119,6 +119,11 @@ class TargetSettings:
     """For `build`: benchmarks that publish nothing but their test rows, to take these all the same,
     as the paper did; their scores are then not held out."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether the rows are drawn from benchmarks; a folder has the last word."""
+        return self.folder is None and bool(self.build)
+
 
 @dataclass(frozen=True)
 class ModelSettings:

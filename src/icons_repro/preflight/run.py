@@ -77,7 +77,7 @@ def _targets(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[
     text = ", ".join(f"{task} {rows['usable']:,}" for task, rows in counts.items())
     yield Finding("ok", "targets", text)
     settings = config.targets
-    if settings.folder is not None:
+    if not settings.draws:
         return
     seen = sorted(set(settings.test_rows) & set(counts))
     if seen:

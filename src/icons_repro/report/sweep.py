@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.trees import flatten
 from icons_repro.evaluation.relative import mean_interval
 from icons_repro.report.lines import FULL
 from icons_repro.report.results import FILE, RunResults, find_results, read_results
@@ -75,16 +76,7 @@ def settings_of(config: Path) -> Settings:
         return {}
     tree = yaml.safe_load(config.read_text())
     kept = {key: value for key, value in tree.items() if key not in NOT_METHOD}
-    return {key: value for key, value in flat(kept) if value is not None}
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted names and values of a nested mapping; lists count as values."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {key: value for key, value in flatten(kept) if value is not None}
 
 
 def sweep_rows(runs: Sequence[SweepRun]) -> list[SweepRow]:

@@ -134,8 +134,8 @@ def targets(settings: TargetSettings, policy: RecordPolicy, made: Step | None, i
         else:
             folder, images = Path(str(settings.folder)), Path(str(settings.images))
         link(images, ws.out / "images")
-        drawn = settings.folder is None and settings.build  # what was asked for, and could be
-        tasks = find_tasks(folder, None if drawn else settings.tasks)
+        # of those asked for, the drawn ones are there
+        tasks = find_tasks(folder, None if settings.draws else settings.tasks)
         return build_targets(folder, images, tasks, ws.out, policy)
 
     config: dict[str, Any] = {**asdict(policy), "tasks": settings.tasks}

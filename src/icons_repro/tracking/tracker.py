@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from icons_repro.core.settings import LoggerSettings
+from icons_repro.core.trees import flatten
 from icons_repro.tracking.wandb import WandbRun
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Tracker:
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Log final numbers; nested mappings become names with slashes."""
-        flat = dict(flatten(values))
+        flat = dict(flatten(values, "/"))
         self._write(SUMMARY, flat)
         self._wandb.summary(flat)
 
@@ -98,12 +99,3 @@ class Tracker:
     def _write(self, stage: str, values: Mapping[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, **values}) + "\n")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield `("a/b", value)` for the leaves of a tree; lists and None are kept as they are."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value

@@ -124,7 +124,8 @@ class TestSplit:
         places = sorted(first.values())
         digests: dict[Any, str] = {}
         bar = tqdm(total=len(places), desc=f"test images of {task}", unit="image", leave=False)
-        with bar, ThreadPoolExecutor() as pool:
+        # held for all threads: what one of them restores must not let another read a cut image
+        with whole_images_only(), bar, ThreadPoolExecutor() as pool:
             for start in range(0, len(places), BLOCK):
                 block = places[start : start + BLOCK]
                 for i, digest in zip(block, pool.map(pixels_hash, rows.images(block)), strict=True):
