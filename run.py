@@ -9,17 +9,17 @@ import hydra
 from omegaconf import DictConfig
 
 try:
-    from icons_repro import pipeline
+    from icons_repro import launcher, pipeline
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> float | None:
     """Run one experiment, or one job of a sweep."""
-    pipeline.run(config)
+    return pipeline.run(pipeline.Job.of(config))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    pipeline.command_line(main)
+    launcher.command_line(main)

@@ -55,8 +55,7 @@ def synthetic_store(folder: Path, rows_file: Path | None, n: int, dim: int, dtyp
     for name in ("norms", "scales"):
         np.ones(n, dtype=np.float32).tofile(folder / f"{name}.bin")
     info = folder / "info.json"
-    text = info.read_text().replace('"n_rows": 0', f'"n_rows": {n}')
-    info.write_text(text.replace('"total": 0', f'"total": {n}'))
+    info.write_text(info.read_text().replace('"n_rows": 0', f'"n_rows": {n}'))
     return folder
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from icons_repro.core.settings import DataSettings, LoraSettings, RecordPolicy
-from icons_repro.data.datamodule import bucketed_loader, open_dataset
+from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import build_records
 from icons_repro.data.target_tasks import build_targets, find_tasks
 from icons_repro.data.tiny.settings import WorldSettings
@@ -67,7 +67,8 @@ class TinyWorld:
             self._folder / name, self._images, self._folder / "base", settings
         )
         every = torch.arange(len(dataset)).numpy()
-        return bucketed_loader(dataset, collate, every, token_budget=512)
+        batches = PassPlan.of(dataset, collate, every, token_budget=512)
+        return batches.loader(batches.chunk_names(1)[0])
 
 
 def _warm_up(model: torch.nn.Module, loader: DataLoader, steps: int) -> None:

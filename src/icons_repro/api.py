@@ -19,7 +19,6 @@ from icons_repro.gradients.features import AdamFeature, SgdFeature, SignFeature,
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, build_projector
-from icons_repro.gradients.shards import assemble, shard_range
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer, pending, remaining_batches
 from icons_repro.influence.consensus import vote
@@ -37,7 +36,6 @@ __all__ = [
     "SgdFeature",
     "SignFeature",
     "TaskDirections",
-    "assemble",
     "build_feature",
     "build_projector",
     "extract",
@@ -48,7 +46,6 @@ __all__ = [
     "remaining_batches",
     "score",
     "score_direct",
-    "shard_range",
     "task_directions",
     "vote",
     "weighted_sum",

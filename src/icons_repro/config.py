@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, cast, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -31,6 +31,8 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
+from icons_repro.engine.executors import ExecutorSettings
+from icons_repro.engine.resources import Resources
 
 Stage = Literal[
     "preflight",
@@ -45,7 +47,7 @@ Stage = Literal[
     "report",
     "pretrain",
 ]
-NOT_RESULTS = ("plan", "logger", "paths", "stages", "hydra")
+NOT_RESULTS = ("plan", "logger", "paths", "stages", "hydra", "executor", "workers", "resources")
 """Keys that do not change what a run finds; they stay out of its directory's name."""
 
 
@@ -88,6 +90,11 @@ class RunConfig:
     """Selectors of the reference runs: `random` and `full`."""
     trainer: TrainerSettings
     logger: LoggerSettings
+    executor: ExecutorSettings
+    workers: int | None
+    """Processes of `executor=local`; None: one for each GPU, or each core."""
+    resources: dict[str, Resources]
+    """What each kind of work asks of the machine; see engine/resources.py."""
 
 
 def typed(config: DictConfig) -> RunConfig:
@@ -112,8 +119,13 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
         if key not in names:
             raise ConfigError(f"unknown key {prefix}{key}{nearest(str(key), names)}")
         inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
-        if inner and isinstance(value, Mapping):
-            _refuse_unknown(value, inner[0], f"{prefix}{key}.")  # type: ignore[arg-type]
+        if not inner or not isinstance(value, Mapping):
+            continue
+        named = {key: value}
+        if get_origin(hints[key]) is dict:
+            named = {f"{key}.{name}": entry for name, entry in value.items()}
+        for name, entry in named.items():
+            _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -135,6 +147,11 @@ def explain_override(message: str, config: DictConfig) -> str:
 def as_dict(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
     """Return a config as plain dicts and lists."""
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def yaml_of(config: DictConfig) -> str:
+    """Return a config as YAML, resolved."""
+    return OmegaConf.to_yaml(config, resolve=True)
 
 
 def leaf_keys(config: DictConfig, prefix: str = "") -> Iterable[str]:

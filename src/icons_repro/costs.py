@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from icons_repro.config import RunConfig
-from icons_repro.core.artifacts import ArtifactCache
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.graph import Graph
 from icons_repro.report.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_costs
@@ -17,7 +17,7 @@ TOKENS_A_WORD = 1.4
 """Assumed tokens of a word and its share of punctuation."""
 
 
-def print_run_costs(config: RunConfig, graph: Graph, cache: ArtifactCache) -> None:
+def print_run_costs(config: RunConfig, graph: Graph, cache: Cache) -> None:
     """Print what `config` would cost, from the pool's own rows where they have been read."""
     images = (config.model.shape or {}).get("image_tokens", 0)
     assumed, share = assumptions(config, graph, cache, images)
@@ -40,7 +40,7 @@ def print_run_costs(config: RunConfig, graph: Graph, cache: ArtifactCache) -> No
 
 
 def assumptions(
-    config: RunConfig, graph: Graph, cache: ArtifactCache, image_tokens: int
+    config: RunConfig, graph: Graph, cache: Cache, image_tokens: int
 ) -> tuple[Assumptions, float]:
     """Return rows and mean tokens with where they come from, and the share of rows with images."""
     try:

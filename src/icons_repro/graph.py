@@ -1,29 +1,43 @@
-"""How the stages of one run hang together: every step, ready to be asked for."""
+"""How the steps of one run hang together: which reads which, from the run's config."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from icons_repro.config import RunConfig
-from icons_repro.core.artifacts import Step
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import DataSettings, GradientSettings, RecordPolicy
-from icons_repro.stages import (
-    content,
-    evaluation,
-    export,
-    features,
-    gradients,
-    influence,
-    prepare,
-    selection,
-    training,
+from icons_repro.core.refs import existing, file_ref, folder_ref, source_ref
+from icons_repro.core.settings import (
+    DataSettings,
+    GradientSettings,
+    ModelSettings,
+    RecordPolicy,
 )
-from icons_repro.stages.gradients import GradientJob
+from icons_repro.core.step import Step
+from icons_repro.data.stage import AnswerWords, DrawnTargets, Pool, ReleasedKeys, Targets
+from icons_repro.data.targets.choice import drawn_targets
+from icons_repro.data.tiny.settings import WorldSettings
+from icons_repro.data.tiny.stage import World
+from icons_repro.evaluation.settings import chosen_tasks
+from icons_repro.evaluation.stage import Evaluate
+from icons_repro.export.stage import Export
+from icons_repro.features.stage import ClipPass, CoincidePass, ForwardPass, SelfFilter
+from icons_repro.gradients.stage import (
+    GradientRecipe,
+    InstanceGradients,
+    PoolGradients,
+    TargetGradients,
+)
+from icons_repro.influence.stage import DirectInfluence, Influence, InfluenceOverEpochs
+from icons_repro.models.stage import SHIPPED, AssembledBase, Base, FolderBase, TinyBase
+from icons_repro.selection.base import budget_to_k
+from icons_repro.selection.resolve import make_selector
+from icons_repro.selection.stage import Select
+from icons_repro.training.stage import FineTune, Pretrain, WarmUp
 
 
 class Graph:
@@ -32,65 +46,158 @@ class Graph:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.index = Path(config.paths.cache) / "files.json"
-        self.encoding = prepare.part_of(config.data, DataSettings)
+        self.encoding = part_of(config.data, DataSettings)
+        self.policy = part_of(config.data, RecordPolicy)
 
     # prepare
 
     @cached_property
-    def world(self) -> Step | None:
+    def world(self) -> World | None:
         """The tiny world, or None where the data are the user's."""
         settings = self.config.data.world
-        return prepare.world(settings) if settings is not None else None
+        if settings is None:
+            return None
+        try:
+            return World(settings=WorldSettings(**settings))
+        except TypeError as error:
+            raise ConfigError(f"data.world: {error}.") from error
 
     @cached_property
-    def pool(self) -> Step:
+    def pool(self) -> Pool:
         """The pool's records."""
-        return prepare.pool(self.config.data, self.world, self.index)
+        if self.world:
+            return Pool(policy=self.policy, world=self.world)
+        data = self.config.data
+        source = file_ref(existing(data.json, "data.json"), self.index)
+        images = existing(data.images, "data.images").absolute()
+        return Pool(policy=self.policy, source=source, images=str(images))
 
     @cached_property
-    def targets(self) -> Step:
+    def targets(self) -> Targets:
         """The target tasks' validation records."""
-        policy = prepare.part_of(self.config.data, RecordPolicy)
         settings = self.config.targets
-        made = prepare.drawn_targets(settings) if settings.draws else self.world
-        return prepare.targets(settings, policy, made, self.index)
+        made: World | DrawnTargets | None = self.world
+        if settings.draws:
+            made = DrawnTargets(**drawn_targets(settings))
+        if settings.folder is None and made:
+            return Targets(policy=self.policy, tasks=settings.tasks, made=made)
+        folder = existing(settings.folder, "targets.folder")
+        images = existing(settings.images, "targets.images").absolute()
+        source = folder_ref(folder, self.index, "*.json")
+        return Targets(policy=self.policy, tasks=settings.tasks, source=source, images=str(images))
 
     @cached_property
-    def base(self) -> Step:
+    def base(self) -> Base:
         """The base model that is trained and scored."""
-        return prepare.base_model(self.config.model, self.index)
+        return self._base(self.config.model)
 
     @cached_property
-    def selection_base(self) -> Step:
+    def selection_base(self) -> Base:
         """The base model that is selected with: the same, unless `selection_model` is another."""
         other = self.config.selection_model
-        return prepare.base_model(other, self.index) if other else self.base
+        return self._base(other) if other else self.base
+
+    def _base(self, settings: ModelSettings) -> Base:
+        if settings.kind == "tiny":
+            return self._tiny_base(settings)
+        needed = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
+        names = {part: getattr(settings, part) for part in needed[settings.kind]}
+        unset = [part for part, name in names.items() if name is None]
+        if unset:
+            raise ConfigError(
+                f"model.{unset[0]} is not set, and model.kind={settings.kind} needs it."
+            )
+        refs = {part: source_ref(str(name), self.index) for part, name in names.items()}
+        if settings.kind == "folder":
+            return FolderBase(**refs, template=settings.template)
+        if settings.template is None:
+            raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
+        return AssembledBase(**refs, template=settings.template)
+
+    def _tiny_base(self, settings: ModelSettings) -> TinyBase:
+        if settings.folder:
+            raise ConfigError(
+                "model.folder is set, but the model is the tiny one: add model=local."
+            )
+        shipped = folder_ref(SHIPPED / "tiny_base", self.index)
+        if settings.width != ModelSettings.width:
+            narrow = folder_ref(SHIPPED / "tiny_narrow", self.index)
+            shipped = replace(shipped, files={**shipped.files, **narrow.files})
+        return TinyBase(width=settings.width, shipped=shipped)
 
     @cached_property
-    def pretrained(self) -> Step:
+    def pretrained(self) -> Pretrain:
         """The tiny base, rebuilt."""
-        return training.pretrain(self.config.pretrain, self.config.trainer)
+        return Pretrain(settings=self.config.pretrain, trainer=self.config.trainer)
 
     # warmup, extract, score
 
     @cached_property
-    def warmup(self) -> Step:
+    def warmup(self) -> WarmUp:
         """The adapter that gradients are taken at."""
         c = self.config
-        base = self.selection_base
-        return training.warmup(c.warmup, c.lora, self.encoding, c.trainer, base, self.pool)
+        return WarmUp(
+            base=self.selection_base,
+            pool=self.pool,
+            train=c.warmup.train,
+            lora=c.lora,
+            encoding=self.encoding,
+            trainer=c.trainer,
+            fraction=c.warmup.fraction,
+            seed=c.warmup.seed,
+        )
 
-    @cached_property
-    def train_gradients(self) -> Sequence[Step]:
-        """The pool's gradient stores, one for each checkpoint."""
-        jobs = self._gradient_jobs(self.config.gradients)
-        return [gradients.train_gradients(job, self.pool) for job in jobs]
+    def train_gradients(
+        self, settings: GradientSettings, epoch: int | None = None
+    ) -> PoolGradients:
+        """The pool's gradients, after an epoch of the warm-up or at its end."""
+        recipe = self._recipe(settings, settings.train_feature, epoch)
+        return PoolGradients(**self._at_warmup, recipe=recipe, pool=self.pool)
 
-    @cached_property
-    def target_gradients(self) -> Sequence[Step]:
-        """The target tasks' gradient stores, one artifact for each checkpoint."""
-        jobs = self._gradient_jobs(self.config.gradients)
-        return [gradients.target_gradients(job, self.targets) for job in jobs]
+    def target_gradients(
+        self, settings: GradientSettings, epoch: int | None = None
+    ) -> TargetGradients:
+        """The target tasks' gradients."""
+        recipe = self._recipe(settings, settings.val_feature, epoch)
+        return TargetGradients(**self._at_warmup, recipe=recipe, targets=self.targets)
+
+    @property
+    def _at_warmup(self) -> dict[str, Any]:
+        return {
+            "base": self.selection_base,
+            "warmup": self.warmup,
+            "encoding": self.encoding,
+            "trainer": self.config.trainer,
+        }
+
+    def _recipe(
+        self, settings: GradientSettings, feature: str, epoch: int | None
+    ) -> GradientRecipe:
+        stored = settings.mode == "store"
+        return GradientRecipe(
+            parameters=settings.parameters,
+            per_sample=settings.per_sample,
+            feature=feature,
+            projector=self.config.projector if stored else {},
+            dtype=settings.dtype if stored else "float32",
+            epoch=epoch,
+            token_budget=settings.token_budget,
+        )
+
+    @property
+    def gradients(self) -> list[PoolGradients | TargetGradients]:
+        """What `stages=[extract]` makes: the stores of every checkpoint."""
+        settings = self.config.gradients
+        if settings.mode != "store":
+            return []
+        made = (self.train_gradients, self.target_gradients)
+        return [make(settings, epoch) for make in made for epoch in self._epochs(settings)]
+
+    def _epochs(self, settings: GradientSettings) -> list[int | None]:
+        """Return the checkpoints of the warm-up that `settings` ask for."""
+        if settings.checkpoints == "last":
+            return [None]
+        return [*range(1, self.config.warmup.train.epochs), None]
 
     @cached_property
     def influence(self) -> Step:
@@ -99,48 +206,50 @@ class Graph:
 
     def _influence(self, settings: GradientSettings) -> Step:
         """Influence at the warm-up's end, or over the checkpoints of its epochs."""
-        matrices = [self._influence_at(job) for job in self._gradient_jobs(settings)]
+        matrices = tuple(self._influence_at(settings, epoch) for epoch in self._epochs(settings))
         if len(matrices) == 1:
             return matrices[0]
-        return influence.influence_over_epochs(self.warmup, matrices)
+        return InfluenceOverEpochs(warmup=self.warmup, epoch=matrices)
 
-    def _influence_at(self, job: GradientJob) -> Step:
-        if job.settings.mode == "direct":
-            return influence.influence_direct(job, self.config.targets, self.pool, self.targets)
-        train = gradients.train_gradients(job, self.pool)
-        validation = gradients.target_gradients(job, self.targets)
-        return influence.influence(self.config.targets, self.pool, self.targets, train, validation)
-
-    def _gradient_jobs(self, settings: GradientSettings) -> list[GradientJob]:
-        """Return one job for each checkpoint of the warm-up that `settings` ask for."""
-        c = self.config
-        last = GradientJob(
-            settings, c.projector, self.encoding, c.trainer, self.selection_base, self.warmup
+    def _influence_at(
+        self, settings: GradientSettings, epoch: int | None
+    ) -> Influence | DirectInfluence:
+        subtasks = self.config.targets.subtasks
+        if settings.mode == "direct":
+            return DirectInfluence(
+                **self._at_warmup,
+                pool=self.pool,
+                targets=self.targets,
+                recipe=self._recipe(settings, settings.train_feature, epoch),
+                val_feature=settings.val_feature,
+                subtasks=subtasks,
+            )
+        return Influence(
+            pool=self.pool,
+            targets=self.targets,
+            train=self.train_gradients(settings, epoch),
+            validation=self.target_gradients(settings, epoch),
+            subtasks=subtasks,
         )
-        if settings.checkpoints == "last":
-            return [last]
-        earlier = range(1, c.warmup.train.epochs)
-        return [*(replace(last, epoch=epoch) for epoch in earlier), last]
 
-    # select, finetune, evaluate
+    # features
 
     def feature(self, name: str) -> Step:
         """Return the step that makes what a selector calls `name` in `requires`."""
-        c = self.config
         makers: Mapping[str, Callable[[], Step | None]] = {
             "influence": lambda: self.influence,
             "influence_less": self._influence_less,
             "validation_counts": lambda: self.targets,
             "truth": lambda: self.world,
-            "forward_stats": lambda: self._model_pass(features.forward),
-            "hidden_last": lambda: self._model_pass(features.forward),
-            "hidden_mean": lambda: self._model_pass(features.forward),
-            "coincide": lambda: self._model_pass(features.coincide),
+            "forward_stats": self._forward,
+            "hidden_last": self._forward,
+            "hidden_mean": self._forward,
+            "coincide": self._coincide,
             "clip": self._clip,
             "self_filter": self._self_filter,
             "instance_gradients": self._instance_gradients,
-            "answer_words": lambda: content.answer_words(self.pool),
-            "released_keys": lambda: content.released_keys(c.features, self.pool, self.index),
+            "answer_words": lambda: AnswerWords(pool=self.pool),
+            "released_keys": self._released_keys,
         }
         if name not in makers:
             raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(makers)}.")
@@ -149,46 +258,55 @@ class Graph:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")
         return step
 
-    def _model_pass(self, make: Callable[..., Step]) -> Step:
-        """A forward pass over the pool, of the warm-up model or of the base."""
-        c = self.config
-        base = self.selection_base
-        return make(c.features, self.encoding, c.trainer, base, self.warmup, self.pool)
+    def _forward(self) -> ForwardPass:
+        return ForwardPass(**self._pass)
 
-    def _clip(self) -> Step:
+    def _coincide(self) -> CoincidePass:
+        return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
+
+    @property
+    def _pass(self) -> dict[str, Any]:
+        """What a forward pass over the pool reads: the warm-up's model, or the base's."""
+        settings = self.config.features
+        return self._at_warmup | {
+            "pool": self.pool,
+            "warmup": self.warmup if settings.model == "warmup" else None,
+            "dtype": settings.dtype,
+            "token_budget": settings.token_budget,
+        }
+
+    def _clip(self) -> ClipPass:
         c = self.config
         if c.features.clip is None and self.world is None:
             raise ConfigError(
                 "features.clip is not set, and the CLIP that ships knows the tiny world alone: "
                 "choose features=llava15, or features.clip=FOLDER."
             )
-        return features.clip(c.features, c.trainer, self.pool, self.index, c.data.num_workers)
+        clip = source_ref(c.features.clip or str(SHIPPED / "tiny_clip"), self.index)
+        return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
 
-    def _self_filter(self) -> Step:
+    def _self_filter(self) -> SelfFilter:
         c = self.config
-        return features.self_filter(
-            c.features,
-            c.lora,
-            self.encoding,
-            c.trainer,
-            self.selection_base,
-            self.pool,
-            self._clip(),
+        chosen = c.features.self_filter
+        return SelfFilter(
+            base=self.selection_base,
+            pool=self.pool,
+            clip=self._clip(),
+            settings=chosen,
+            lora=c.lora if chosen.lora else None,
+            encoding=self.encoding,
+            trainer=c.trainer,
         )
 
-    def _instance_gradients(self) -> Step:
+    def _instance_gradients(self) -> InstanceGradients:
         """TIVE's gradients: plain ones of the attention's LoRA, at the warm-up model."""
-        c = self.config
         settings = replace(
-            c.gradients,
+            self.config.gradients,
             mode="store",
-            parameters=c.features.instance_parameters,
+            parameters=self.config.features.instance_parameters,
             train_feature="sgd",
-            checkpoints="last",
-            shard=None,
         )
-        (job,) = self._gradient_jobs(settings)
-        return features.instance_gradients(gradients.train_gradients(job, self.pool))
+        return InstanceGradients(store=self.train_gradients(settings))
 
     def _influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""
@@ -198,36 +316,80 @@ class Graph:
             train_feature="adam",
             val_feature="sgd",
             checkpoints="epochs",
-            shard=None,
         )
         return self._influence(settings)
 
-    def selection(self, selector: Mapping[str, Any], budget: float, seed: int) -> Step:
-        """The rows that `selector` keeps."""
-        needed = sorted(selection.make_selector(selector).requires)
-        given = {name: self.feature(name) for name in needed}
-        return selection.select(selector, budget, seed, self.pool, given)
+    def _released_keys(self) -> ReleasedKeys:
+        released = self.config.features.released
+        if released is None:
+            raise ConfigError(
+                "selector=released needs the published subset: set features.released=FILE.json "
+                "(LLaVA-ICONS-133K's JSON, say)."
+            )
+        subset = file_ref(existing(released, "features.released"), self.index)
+        return ReleasedKeys(pool=self.pool, subset=subset)
 
-    def adapter(self, chosen: Step, seed: int) -> Step:
+    # select, finetune, evaluate
+
+    def selection(self, selector: Mapping[str, Any], budget: float, seed: int) -> Select:
+        """The rows that `selector` keeps."""
+        budget_to_k(budget, 1)  # refuse an impossible budget before anything runs
+        made = make_selector(selector)
+        return Select(
+            pool=self.pool,
+            features={name: self.feature(name) for name in sorted(made.requires)},
+            selector=selector,
+            method=made.name,
+            budget=str(budget),
+            seed=seed,
+        )
+
+    def adapter(self, chosen: Select, seed: int) -> FineTune:
         """The adapter trained on `chosen`, from the base model.
 
         All of the pool takes the same steps in both regimes, so it is trained once for both.
         """
         c = self.config
-        whole = chosen.config["selector"] == c.references["full"]
-        recipe = replace(c.finetune, steps="same_epochs") if whole else c.finetune
-        return training.finetune(
-            recipe, c.lora, self.encoding, c.trainer, seed, self.base, self.pool, chosen
+        whole = chosen.selector == c.references["full"]
+        return FineTune(
+            base=self.base,
+            pool=self.pool,
+            selection=chosen,
+            train=replace(c.finetune, steps="same_epochs") if whole else c.finetune,
+            lora=c.lora,
+            encoding=self.encoding,
+            trainer=c.trainer,
+            seed=seed,
         )
 
-    def scores(self, adapter: Step) -> Step:
+    def scores(self, adapter: FineTune) -> Evaluate:
         """The benchmark scores of an adapter."""
-        c = self.config
-        return evaluation.evaluate(
-            c.benchmarks, self.encoding, c.trainer, self.base, adapter, self.world, self.index
+        group, local = self.config.benchmarks, self.config.benchmarks.local
+        folder = existing(group.folder, "benchmarks.folder") if local and not self.world else None
+        return Evaluate(
+            base=self.base,
+            adapter=adapter,
+            tasks={} if local else chosen_tasks(group.tasks, group.only),
+            aspect_ratio=self.encoding.aspect_ratio,
+            trainer=self.config.trainer,
+            only=group.only if local else None,
+            world=self.world if local else None,
+            folder=folder_ref(folder, self.index, "*.parquet") if folder else None,
+            batch_size=group.batch_size,
         )
 
-    def export(self, chosen: Step, adapter: Step) -> Step:
+    def export(self, chosen: Select, adapter: FineTune) -> Export:
         """The merged model, the adapter and the subset, for other people's programs."""
-        c = self.config
-        return export.export(self.encoding, c.trainer, self.base, self.pool, chosen, adapter)
+        return Export(
+            base=self.base,
+            pool=self.pool,
+            selection=chosen,
+            adapter=adapter,
+            dtype=self.config.trainer.model_dtype,
+            aspect_ratio=self.encoding.aspect_ratio,
+        )
+
+
+def part_of(settings: Any, kind: type) -> Any:
+    """Return the `kind` dataclass that a larger settings object contains the fields of."""
+    return kind(**{f.name: getattr(settings, f.name) for f in fields(kind)})

@@ -1,46 +1,76 @@
-"""Order the stages of one run, skip the finished ones, and tell what came out."""
+"""From configs to results: one run or a whole sweep is one graph, then a report on each run."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from icons_repro.config import RunConfig, explain_override, register, typed
-from icons_repro.core.artifacts import ArtifactCache, Step
+from icons_repro.config import RunConfig, typed, yaml_of
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.screen import quiet_third_parties
-from icons_repro.graph import Graph
-from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
+from icons_repro.core.step import Step, ordered
+from icons_repro.core.stop import heed_signals
+from icons_repro.engine.executors import Executor, OnMetrics, choose_executor, resolved
+from icons_repro.engine.ledger import Failure, Ledger, State
+from icons_repro.engine.resources import check_table
+from icons_repro.experiment import Experiment
 
 log = logging.getLogger(__name__)
-register()
+PRELOAD = ("icons_repro.preload",)
+USED_DEVICES: Mapping[str, bool | None] = {
+    "prepare": None,
+    "warmup": True,
+    "extract": False,
+    "features": False,
+    "score": None,
+    "select": None,
+    "finetune": True,
+    "evaluate": False,
+    "export": None,
+    "pretrain": True,
+}
+"""Kinds of work, the keys of `resources`: those that take all of the trainer's devices (True), one
+device (False), none (None)."""
 
 
-def run(config: DictConfig) -> None:
-    """Run, or with `plan=true` only plan, the experiment that `config` describes."""
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep, or the only one."""
+
+    settings: RunConfig
+    text: str
+    """The composed config, for the run's folder."""
+
+    @classmethod
+    def of(cls, config: Any) -> Job:
+        """Check a composed config. Raises `ConfigError` naming the key."""
+        return cls(typed(config), yaml_of(config))
+
+
+def run(job: Job) -> float | None:
+    """Run, or with `plan=true` only plan, one experiment; return its relative performance."""
     quiet_third_parties()
-    settings = typed(config)
+    settings = job.settings
     if settings.trainer.threads:  # before torch is imported
         os.environ.setdefault("OMP_NUM_THREADS", str(settings.trainer.threads))
     if settings.plan:
-        plan(settings)
-        return
+        from icons_repro.report.plan import plan_run
+
+        plan_run(Experiment(settings, Cache(Path(settings.paths.cache))))
+        return None
     if "preflight" in settings.stages:
         look_ahead(settings)
         if settings.stages == ["preflight"]:
-            return
-    Experiment(settings).run(OmegaConf.to_yaml(config, resolve=True))
+            return None
+    found = run_all([job])[0]
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
 def look_ahead(settings: RunConfig) -> None:
@@ -48,126 +78,80 @@ def look_ahead(settings: RunConfig) -> None:
     from icons_repro.preflight.findings import print_findings, would_fail
     from icons_repro.preflight.run import preflight
 
-    findings = preflight(settings, ArtifactCache(Path(settings.paths.cache)))
+    findings = preflight(settings, Cache(Path(settings.paths.cache)))
     print_findings(findings)
     if would_fail(findings):
         raise UserError("the run would fail; the problems and remedies are above.")
 
 
-def plan(settings: RunConfig) -> None:
-    """Print every step of a run; at the paper's scale, first what it would cost."""
-    from icons_repro.report.plan import print_plan
-
-    if settings.scale == "paper":
-        from icons_repro.costs import print_run_costs
-
-        print_run_costs(settings, Graph(settings), ArtifactCache(Path(settings.paths.cache)))
-        try:
-            Experiment(settings)
-        except ConfigError as error:
-            log.warning("the steps cannot be named before the files are there: %s", error)
-            return
-    experiment = Experiment(settings)
-    print_plan(experiment.goals(), experiment.cache)
+Outcome = float | None | UserError
+"""A run's relative performance, None where it has none, or why it failed."""
 
 
-class Experiment:
-    """One run: which steps it wants, their artifacts, and the report on them."""
+def run_all(jobs: Sequence[Job]) -> list[Outcome]:
+    """Compute the union of all runs' steps, then report on each run, in order."""
+    from icons_repro.report.reporter import Reporter
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        self.graph = Graph(config)
-        self.cache = ArtifactCache(Path(config.paths.cache))
-        self.line = self._line(THIS_RUN, config.selector, config.budget)
-
-    def _line(self, name: str, selector: Mapping[str, Any], budget: float) -> Line:
-        seed = self.config.seed
-        selection = self.graph.selection(selector, budget, seed)
-        adapter = self.graph.adapter(selection, seed)
-        scored = "evaluate" in self.config.stages
-        return Line(name, selection, adapter, self.graph.scores(adapter) if scored else None)
-
-    @cached_property
-    def references(self) -> list[Line]:
-        """Return the full-data and random runs to compare with, at the same seed and recipe.
-
-        With `reference=reuse`, those that are finished already; with `none`, none.
-        """
-        c = self.config
-        if c.reference == "none" or "evaluate" not in c.stages:
-            return []
-        lines = [
-            self._line(FULL, c.references["full"], 1.0),
-            self._line(RANDOM, c.references["random"], c.budget),
-        ]
-        if c.budget == 1.0:
-            lines = lines[:1]
-        lines = [
-            line for line in lines if line.adapter.fingerprint != self.line.adapter.fingerprint
-        ]
-        if c.reference == "reuse":
-            lines = [line for line in lines if self.cache.is_ready(line.steps[-1])]
-        return lines
-
-    def goals(self) -> list[Step]:
-        """Return the steps that the chosen stages ask for, in order of work.
-
-        A stage that the method does not need (gradients for `random`) runs only where nothing
-        later is asked for.
-        """
-        g, stages = self.graph, self.config.stages
-        ends = {"select", "finetune", "evaluate", "export", "report"} & set(stages)
-        steps: list[Step] = [g.pretrained] if "pretrain" in stages else []
-        if "prepare" in stages:
-            steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
-        if not ends:
-            steps += [g.warmup] if "warmup" in stages else []
-            stored = "extract" in stages and self.config.gradients.mode == "store"
-            steps += g.train_gradients if stored else []
-            steps += g.target_gradients if stored and not self._sharded() else []
-            steps += [g.influence] if "score" in stages else []
-        steps += [self.line.selection] if "select" in stages else []
-        steps += [self.line.adapter] if "finetune" in stages else []
-        if "evaluate" in stages:
-            steps += [line.steps[-1] for line in (self.line, *self.references)]
-        if "export" in stages:
-            steps.append(self.graph.export(self.line.selection, self.line.adapter))
-        return steps
-
-    def _sharded(self) -> bool:
-        return self.config.gradients.shard is not None
-
-    def run(self, config_text: str) -> None:
-        """Compute what is missing, then write `results.json`, the page, and the end table."""
-        from icons_repro.report.run import Reporter
-
-        with Reporter(self.config, config_text, self.cache) as reporter:
-            steps = self.goals()
-            reporter.follow([self.line, *self.references], self.graph.warmup)
-            for step in steps:
-                self.cache.get(step, reporter.on_metrics)
-            if "select" in self.config.stages:
-                reporter.finish(self.graph.world)
-            else:
-                reporter.say_where(steps)
-
-
-def command_line(main: Callable[[], None]) -> None:
-    """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
+    heed_signals()
+    cache = one_cache(jobs)
+    experiments = [Experiment(job.settings, cache) for job in jobs]
+    ledger = Ledger([goal for e in experiments for goal in e.goals()], cache)
+    reporters = [Reporter(e, job.text, ledger) for e, job in zip(experiments, jobs, strict=True)]
+    live = reporters[0] if len(jobs) == 1 else None
+    executor = executor_of(jobs[0].settings, live.on_metrics if live else None)
+    executor.check(ledger)
     try:
-        main()
+        if ledger.needed:
+            executor.run(ledger)
+        return [_report(reporter, ledger, len(jobs) == 1) for reporter in reporters]
+    finally:
+        for reporter in reporters:
+            reporter.close(failed=bool(ledger.failures))
+
+
+def one_cache(jobs: Sequence[Job]) -> Cache:
+    """Return the cache that all runs share. Raises `ConfigError` if they name several."""
+    roots = {job.settings.paths.cache for job in jobs}
+    if len(roots) > 1:
+        raise ConfigError(f"the runs of a sweep share one cache; these name {sorted(roots)}.")
+    return Cache(Path(roots.pop()))
+
+
+def executor_of(settings: RunConfig, on_metrics: OnMetrics | None) -> Executor:
+    """Return the executor that a config asks for, with what each kind of work needs filled in."""
+    check_table(settings.resources, USED_DEVICES)
+    trainer = settings.trainer
+    devices = {
+        name: trainer.devices if many else int(many is not None)
+        for name, many in USED_DEVICES.items()
+    }
+    table = resolved(settings.resources, devices, trainer.device == "cuda", trainer.num_nodes)
+    return choose_executor(settings.executor, table, settings.workers, on_metrics, PRELOAD)
+
+
+def _report(reporter: Any, ledger: Ledger, alone: bool) -> Outcome:
+    """Write one run's results and page; a run that failed says why instead."""
+    goals = reporter.experiment.goals()
+    causes = failures_of(goals, ledger)
+    if causes:
+        return UserError("\n".join(_say(failure) for failure in causes))
+    missing = sum(ledger.state(step) is not State.done for step in ordered(goals))
+    if missing:
+        return UserError(f"{missing} of its steps are not computed yet")
+    try:
+        result: float | None = reporter.finish(show=alone)
     except UserError as error:
-        sys.exit(f"\nError: {error}")
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
+        return error
+    return result
 
 
-def _default_config() -> DictConfig:
-    """Return the config without any override, to look for the key that was meant."""
-    from hydra import initialize_config_dir
+def failures_of(goals: Sequence[Step], ledger: Ledger) -> list[Failure]:
+    """Return the failures that keep these goals from being there."""
+    mine = {step.fingerprint for step in ordered(goals)}
+    unmade = any(ledger.state(goal) is not State.done for goal in goals)
+    return [f for f in ledger.failures if f.step.fingerprint in mine] if unmade else []
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(
-        str(Path(sys.argv[0]).resolve().parent / "conf"), version_base="1.3"
-    ):
-        return compose("config")
+
+def _say(failure: Failure) -> str:
+    more = f"\n  log: {failure.log}" if failure.log else ""
+    return f"{failure.step.name}: {failure.cause}{more}"

@@ -20,11 +20,11 @@ from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
 from icons_repro.evaluation import runner
 from icons_repro.evaluation.answers import read_rows
+from icons_repro.evaluation.jobs import image_transform
 from icons_repro.evaluation.tasks import write_local_tasks
+from icons_repro.export.merge import write_merged
 from icons_repro.models.assemble import assemble
 from icons_repro.models.llava import load_processor
-from icons_repro.stages.evaluation import image_transform
-from icons_repro.stages.export import write_merged
 
 pytest.importorskip("decord", reason="lmms-eval's llava_hf imports it; it has no wheel here")
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from icons_repro.core.types import Record
 from icons_repro.data.records import RecordTable
-from icons_repro.features.embeddings import ClipFeatures, PictureTexts, clip_loader, row_text
+from icons_repro.features.embeddings import ClipFeatures, PictureTexts, clip_plan, row_text
 from icons_repro.models.encoders import TINY_CLIP, ClipEncoder, load_clip
 
 
@@ -27,7 +27,7 @@ def rows(small_world: Path) -> PictureTexts:
 def test_each_row_of_a_batch_has_the_vectors_of_its_own_image_and_text(encoder, rows) -> None:
     has_image = rows.table.image_counts > 0
     chosen = np.concatenate([np.flatnonzero(has_image)[:5], np.flatnonzero(~has_image)[:3]])
-    (batch,) = clip_loader(rows, encoder, chosen)
+    (batch,) = clip_plan(rows, encoder, chosen).loader("00000-of-00001")
     found = ClipFeatures(encoder).rows(batch)
     for b, position in enumerate(batch["positions"].tolist()):
         _, images, text = rows[position]

@@ -9,14 +9,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from icons_repro.config import register, typed
-from icons_repro.core.artifacts import ArtifactCache
+from icons_repro.core.build import obtain
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.data.records import RecordTable
+from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
 from icons_repro.models.encoders import TINY_CLIP
-from icons_repro.stages.content import text_key
-from icons_repro.stages.selection import make_selector
+from icons_repro.selection.resolve import make_selector
 
 CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
@@ -78,8 +79,8 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     g = graph()
     less, icons = g.feature("influence_less"), g.feature("influence")
     epochs = [less.inputs[f"epoch_{n}"] for n in range(1, g.config.warmup.train.epochs + 1)]
-    assert [e.inputs["train"].config["feature"] for e in epochs] == ["adam"] * len(epochs)
-    assert icons.inputs["train"].config["feature"] == "sgd"
+    assert [e.inputs["train"].recipe.feature for e in epochs] == ["adam"] * len(epochs)
+    assert icons.inputs["train"].recipe.feature == "sgd"
     last = epochs[-1].inputs["validation"].fingerprint
     assert last == icons.inputs["validation"].fingerprint
     assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
@@ -110,12 +111,12 @@ def test_a_text_key_ignores_ids_and_keeps_the_image() -> None:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, ArtifactCache]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
     """A world of 160 rows, four of them unusable, and a cache to make its features in."""
     root = tmp_path_factory.mktemp("features")
-    cache = ArtifactCache(root / "cache")
+    cache = Cache(root / "cache")
     sizes = [f"data.world.{k}" for k in ("pool_size=160", "validation_rows=4", "test_rows=4")]
-    world = cache.get(graph(*sizes).feature("truth")).path
+    world = obtain(graph(*sizes).feature("truth"), cache)
     lines = (world / "pool.json").read_text().splitlines()
     for i in (3, 7, 100, 159):
         row = lines[i]
@@ -140,17 +141,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, ArtifactCach
 
 def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     g, cache = small
-    table = cache.get(g.pool).path / "records.arrow"
+    table = obtain(g.pool, cache) / "records.arrow"
     usable, images = RecordTable(table).usable, RecordTable(table).image_counts
     assert np.flatnonzero(~usable)[:4].tolist() == [2, 6, 99, 158]
     everything = np.ones(len(usable), dtype=bool)
     for name in ("forward_stats", "coincide", "instance_gradients", "self_filter", "hidden_mean"):
-        found = load_feature(name, cache.get(g.feature(name)).path, everything)
+        found = load_feature(name, obtain(g.feature(name), cache), everything)
         for array in found.values() if isinstance(found, dict) else [found]:
             if isinstance(array, np.ndarray):
                 rows = np.isfinite(array.reshape(len(usable), -1)).all(axis=1)
                 np.testing.assert_array_equal(rows, usable, err_msg=name)
-    clip = load_feature("clip", cache.get(g.feature("clip")).path, everything)
+    clip = load_feature("clip", obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
 
@@ -161,10 +162,14 @@ def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
     other = Graph(replace(g.config, features=settings))
     for name in ("forward_stats", "coincide"):
         step = other.feature(name)
-        with_other_root = ArtifactCache(cache.root.parent / "other")
-        with_other_root.used = {s.fingerprint: cache.get(s) for s in step.inputs.values()}
-        a = load_feature(name, cache.get(step).path, np.ones(160, dtype=bool))
-        b = load_feature(name, with_other_root.get(step).path, np.ones(160, dtype=bool))
+        other_cache = Cache(cache.root.parent / "other")
+        for read in step.inputs.values():
+            shown = other_cache.path(read)
+            shown.parent.mkdir(parents=True, exist_ok=True)
+            if not shown.exists():
+                shown.symlink_to(obtain(read, cache))
+        a = load_feature(name, obtain(step, cache), np.ones(160, dtype=bool))
+        b = load_feature(name, obtain(step, other_cache), np.ones(160, dtype=bool))
         for key, array in a.items():
             if isinstance(array, np.ndarray):
                 np.testing.assert_allclose(array, b[key], rtol=2e-3, atol=2e-4)
@@ -175,6 +180,6 @@ def test_selection_runs_on_every_made_feature(small) -> None:
     for name in ("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"):
         config = graph(f"selector={name}").config.selector
         extra = {"of": "answers"} if name == "longest" else {}
-        chosen = cache.get(g.selection({**config, **extra}, 0.2, 0)).path
+        chosen = obtain(g.selection({**config, **extra}, 0.2, 0), cache)
         positions = np.load(chosen / "positions.npy")
         assert len(positions) == (156 if name == "released" else 31), name

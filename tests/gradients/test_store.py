@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -14,9 +15,14 @@ from hypothesis import strategies as st
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.gradients.rows import DTYPES, RowCodec
-from icons_repro.gradients.shards import assemble, shard_range
 from icons_repro.gradients.store import GradientStore, RowStatus
-from icons_repro.gradients.writer import StoreWriter, open_writer, pending, remaining_batches
+from icons_repro.gradients.writer import (
+    StoreWriter,
+    open_writer,
+    pending,
+    remaining_batches,
+    seal,
+)
 
 IDENTITIES = {"model": "m", "adapter": "a", "projector": {"kind": "srht", "seed": 0}}
 
@@ -31,11 +37,12 @@ def new_writer(folder: Path, n: int = 10, dim: int = 40, **changes: object) -> S
     return open_writer(folder, n_rows=n, dim=dim, **{**settings, **changes})
 
 
-def filled(folder: Path, rows: torch.Tensor, start: int = 0, **changes: object) -> GradientStore:
+def filled(folder: Path, rows: torch.Tensor, **changes: object) -> GradientStore:
     n = len(rows)
-    with new_writer(folder, n, rows.shape[1], start=start, **changes) as writer:
+    with new_writer(folder, n, rows.shape[1], **changes) as writer:
         norms = torch.arange(1, n + 1).float()
-        writer.write(np.arange(start, start + n), rows, norms, [RowStatus.ok] * n)
+        writer.write(np.arange(n), rows, norms, [RowStatus.ok] * n)
+    seal(folder)
     return GradientStore.open(folder)
 
 
@@ -103,6 +110,7 @@ def test_writing_in_any_order_and_twice_gives_the_same_bytes(tmp_path: Path) -> 
     with new_writer(tmp_path / "b") as writer:
         for position in [3, 9, 3, 0, 1, 2, 4, 8, 7, 6, 5, 0]:
             writer.write([position], rows[[position]], torch.tensor([position + 1.0]), [1])
+    seal(tmp_path / "b")
     assert file_bytes(tmp_path / "a") == file_bytes(tmp_path / "b")
 
 
@@ -110,8 +118,14 @@ def test_an_incomplete_store_is_not_opened_and_says_how_much_is_missing(tmp_path
     with new_writer(tmp_path / "s") as writer:
         writer.write([0, 1, 5], unit_rows(3, 40), torch.ones(3), [1, 1, 1])
     assert pending(tmp_path / "s").tolist() == [2, 3, 4, 6, 7, 8, 9]
-    with pytest.raises(DataError, match=r"7 of 10 rows are still missing, first position 2"):
+    with pytest.raises(DataError, match=r"7 of 10 rows are still missing"):
         GradientStore.open(tmp_path / "s")
+    with pytest.raises(DataError, match=r"7 of 10 rows are still missing, first position 2"):
+        seal(tmp_path / "s")
+    seal(tmp_path / "s", unusable=[2, 3, 4, 6, 7, 8, 9])
+    assert len(pending(tmp_path / "s")) == 0
+    store = GradientStore.open(tmp_path / "s")
+    assert store.excluded() == [(i, "unusable") for i in (2, 3, 4, 6, 7, 8, 9)]
 
 
 def test_a_half_done_batch_is_planned_again_whole(tmp_path: Path) -> None:
@@ -136,6 +150,7 @@ def test_statuses_and_reasons_are_kept(tmp_path: Path) -> None:
     rows[1:] = 0
     with new_writer(tmp_path / "s", 4, 8) as writer:
         writer.write(range(4), rows, torch.ones(4), [1, 2, 3, 5])
+    seal(tmp_path / "s")
     store = GradientStore.open(tmp_path / "s")
     assert store.excluded() == [(1, "no_answer_tokens"), (2, "non_finite"), (3, "out_of_memory")]
     assert store.info.rows == {"ok": 1, "no_answer_tokens": 1, "non_finite": 1, "out_of_memory": 1}
@@ -184,51 +199,33 @@ def test_damaged_or_foreign_folders_are_refused(tmp_path: Path) -> None:
         new_writer(tmp_path / "v", dtype="int4")
 
 
-def shards_of(folder: Path, rows: torch.Tensor, of: int = 3, **changes: object) -> list[Path]:
-    paths = []
-    for shard in range(of):
-        low, high = shard_range(len(rows), shard, of)
-        path = folder / f"shard-{shard}"
-        filled(path, rows[low:high], start=low, total=len(rows), **changes)
-        paths.append(path)
-    return paths
+def test_several_writers_fill_one_store_and_leave_no_trace(tmp_path: Path) -> None:
+    rows = unit_rows(10, 40)
+    filled(tmp_path / "one", rows)
+    norms = torch.arange(1, 11).float()
+    shares = [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8, 9]]  # 9 twice: a chunk taken over
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(new_writer(tmp_path / "many")) for _ in shares]
+        for i in range(4):
+            for writer, share in zip(writers, shares, strict=True):
+                if i < len(share):
+                    writer.write([share[i]], rows[[share[i]]], norms[[share[i]]], [1])
+    assert len(list((tmp_path / "many" / "marks").iterdir())) == 3
+    seal(tmp_path / "many")
+    assert file_bytes(tmp_path / "one") == file_bytes(tmp_path / "many")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_shards_in_any_order_assemble_to_the_whole_without_copying(
-    tmp_path: Path, dtype: str
-) -> None:
-    rows = unit_rows(11, 40)
-    whole = filled(tmp_path / "whole", rows, dtype=dtype)
-    paths = shards_of(tmp_path, rows, dtype=dtype)
-    store = assemble(tmp_path / "all", paths[::-1])
-    assert torch.equal(store.read(), whole.read())
-    assert torch.equal(store.read(2, 9), whole.read(2, 9))
-    assert np.array_equal(store.keys, whole.keys)
-    assert store.info.rows == whole.info.rows
-    assert [path.name for path in (tmp_path / "all").iterdir()] == ["info.json"]
+def test_a_mark_that_was_cut_in_the_middle_counts_as_none(tmp_path: Path) -> None:
+    with new_writer(tmp_path / "s") as writer:
+        writer.write([0, 1], unit_rows(2, 40), torch.ones(2), [1, 1])
+    (log,) = (tmp_path / "s" / "marks").iterdir()
+    log.write_bytes(log.read_bytes()[:-1])
+    assert pending(tmp_path / "s").tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_missing_duplicated_and_foreign_shards_are_refused_by_name(tmp_path: Path) -> None:
-    rows = unit_rows(11, 40)
-    a, b, c = shards_of(tmp_path, rows)
-    with pytest.raises(DataError, match="positions 3 to 6 are in no shard"):
-        assemble(tmp_path / "all", [a, c])
-    with pytest.raises(DataError, match="positions 7 to 10 are in no shard"):
-        assemble(tmp_path / "all", [a, b])
-    with pytest.raises(DataError, match=r"shard-1 and .*shard-1 both hold position 3"):
-        assemble(tmp_path / "all", [a, b, b, c])
-    other = {**IDENTITIES, "adapter": "other"}
-    filled(tmp_path / "foreign", rows[7:], start=7, total=11, identities=other)
-    with pytest.raises(DataError, match=r"shard-0 and .*foreign: different adapter: \"a\" and"):
-        assemble(tmp_path / "all", [a, b, tmp_path / "foreign"])
-    with pytest.raises(DataError, match="no shards"):
-        assemble(tmp_path / "all", [])
-
-
-@given(n=st.integers(0, 1000), of=st.integers(1, 40))
-def test_shard_ranges_cover_every_position_once(n: int, of: int) -> None:
-    ranges = [shard_range(n, shard, of) for shard in range(of)]
-    assert [i for low, high in ranges for i in range(low, high)] == list(range(n))
-    sizes = [high - low for low, high in ranges]
-    assert max(sizes) - min(sizes) <= 1
+def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
+    filled(tmp_path / "s", unit_rows(4, 8))
+    info = tmp_path / "s" / "info.json"
+    info.write_text(info.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match="store format 1, this program reads 2"):
+        GradientStore.open(tmp_path / "s")

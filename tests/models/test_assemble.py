@@ -18,8 +18,11 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
+from icons_repro.core.build import obtain
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.core.settings import LoraSettings, ModelSettings
+from icons_repro.core.refs import folder_ref
+from icons_repro.core.settings import LoraSettings
 from icons_repro.core.types import Record
 from icons_repro.data.conversation import IGNORE, ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
@@ -29,6 +32,7 @@ from icons_repro.models.assemble import TURN_END, assemble
 from icons_repro.models.hub import fetch
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import attach_lora, gradient_parameters
+from icons_repro.models.stage import FolderBase
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +181,6 @@ def test_a_checkpoint_neither_here_nor_on_the_hub_is_named_with_its_remedy() -> 
 def test_a_ready_llava_gets_our_template_and_keeps_its_weights(
     assembled: Path, tmp_path: Path
 ) -> None:
-    from icons_repro.core.artifacts import ArtifactCache
-    from icons_repro.stages.prepare import base_model
-
     plain = tmp_path / "plain"
     load_model(assembled).save_pretrained(plain)
     processor = load_processor(assembled)
@@ -187,8 +188,8 @@ def test_a_ready_llava_gets_our_template_and_keeps_its_weights(
     processor.save_pretrained(plain)
     with pytest.raises(DataError, match="marks no answers"):
         ConversationEncoder(load_processor(plain))
-    settings = ModelSettings(kind="folder", folder=str(plain), template="v1")
-    base = ArtifactCache(tmp_path / "cache").get(base_model(settings, tmp_path / "files.json")).path
+    folder = folder_ref(plain, tmp_path / "files.json")
+    base = obtain(FolderBase(folder=folder, template="v1"), Cache(tmp_path / "cache"))
     ConversationEncoder(load_processor(base))
     assert torch.equal(load_model(base).lm_head.weight, load_model(assembled).lm_head.weight)
 

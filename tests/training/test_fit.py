@@ -97,7 +97,7 @@ def _fit_in_child(job: FitJob, out: Path) -> None:
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     job: FitJob, tmp_path: Path
 ) -> None:
-    recipe = replace(job.train, epochs=4, checkpoint_every_steps=8)
+    recipe = replace(job.train, epochs=4, resume_seconds=0.0)
     job = replace(job, train=recipe, keep_epochs=True)
     whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
     fit(job, whole)

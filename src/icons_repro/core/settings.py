@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from icons_repro.core.step import placement
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -18,7 +20,7 @@ class DataSettings:
     aspect_ratio: Literal["pad", "square"] = "pad"
     image_first: bool = True
     """Move the image tag to the front of its turn, as LLaVA-1.5 does."""
-    num_workers: int = 0
+    num_workers: int = placement(0)
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,22 @@ class TrainSettings:
     """Share of the steps with a linearly rising rate, before the cosine."""
     max_grad_norm: float = 1.0
     group_by_length: bool = True
-    gradient_checkpointing: bool = False
-    checkpoint_every_steps: int = 500
-    """Steps between resume points; a run shorter than this has none."""
+    gradient_checkpointing: bool = placement(False)
+    resume_seconds: float = placement(300.0)
+    """Seconds between resume points. One is also written when the run is told to stop."""
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """Where training runs; handed to Lightning's Trainer."""
+    """Where models run, handed to Lightning's Trainer; and in which numbers, which is identity."""
 
-    accelerator: str = "cpu"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
+    accelerator: str = placement("cpu")
+    devices: int = placement(1)
+    """Devices of one node that a training run takes."""
+    num_nodes: int = placement(1)
+    strategy: str = placement("auto")
     precision: str = "32-true"
-    threads: int | None = None
+    threads: int | None = placement(None)
     """CPU threads; `OMP_NUM_THREADS` has the last word. None takes all cores."""
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
@@ -91,7 +94,7 @@ class PoolSettings(DataSettings, RecordPolicy):
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
     images: str | None = None
     """Folder that image paths are relative to."""
-    rows: int | None = None
+    rows: int | None = placement(None)
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
     """Settings of the tiny world (data/tiny/settings.py)."""
@@ -144,7 +147,7 @@ class ModelSettings:
     """Chat template of the package to use. None keeps the folder's own."""
     width: int = 96
     """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""
-    shape: dict[str, int] | None = None
+    shape: dict[str, int] | None = placement(None)  # noqa: RUF009
     """Widths and depths, for plans made before the checkpoint is there (report/cost.py)."""
 
 
@@ -189,12 +192,8 @@ class GradientSettings:
     influence summed by the epochs' mean learning rates (LESS)."""
     dtype: Literal["float32", "float16", "bfloat16", "int8", "bit1"] = "float16"
     """Type of the stored rows; they are normalised in float32 before."""
-    token_budget: int = 4096
+    token_budget: int = placement(4096)
     """Padded tokens in one batch."""
-    shards: int = 1
-    """Independent position ranges, each its own artifact."""
-    shard: int | None = None
-    """Compute this shard alone (stages=[extract]); None computes all of them."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class FeatureSettings:
     """Layers of the language model, from 0. COINCIDE took these of TinyLLaVA-2B."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of stored hidden states and COINCIDE features."""
-    token_budget: int = 4096
+    token_budget: int = placement(4096)
     """Padded tokens in one batch."""
     instance_parameters: str = r"\.self_attn\..*\.lora_[AB]\."
     """Whose gradients TIVE reads: the attention's LoRA. Projected as the run's `projector` says."""
@@ -254,7 +253,8 @@ class BenchmarkGroup:
     only: list[str] | None = None
     """Names to run; None runs all."""
     tasks: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    batch_size: int = 64
+    batch_size: int = placement(64)
+    """Questions answered at once."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import DataSettings
@@ -93,30 +93,58 @@ def training_schedule(
     return Schedule(mine, accumulate)
 
 
-def bucketed_loader(
-    dataset: ConversationDataset,
-    collate: Collator,
-    positions: np.ndarray,
-    token_budget: int,
-    workers: int = 0,
-    remaining: Callable[[Batches], Any] | None = None,
-) -> DataLoader[Batch]:
-    """Return a loader over `positions` in batches of similar length, for passes without training.
+@dataclass(frozen=True)
+class PassPlan:
+    """The batches of one pass without training, planned once over all rows, cut into chunks.
 
-    Lengths are estimated from words and images; the order of batches carries no meaning, since
-    every batch brings its rows' positions. `remaining` drops the batches that are done already.
+    A row's batch, and so its rounding, does not depend on the chunks. The order of batches carries
+    no meaning, since every batch brings its rows' positions.
     """
-    table = dataset.table
-    lengths = table.words[positions] + table.image_counts[positions] * dataset.encoder.image_length
-    batches = [positions[rows] for rows in token_budget_batches(lengths, token_budget)]
-    if remaining:
-        batches = remaining(batches)
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
-        batch_sampler=FixedBatches(batches),
-        collate_fn=collate,
-        num_workers=workers,
-    )
+
+    table: RecordTable
+    dataset: Dataset[Any]
+    """Indexed by position."""
+    collate: Callable[[Any], Batch]
+    batches: Batches
+    workers: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        dataset: ConversationDataset,
+        collate: Collator,
+        positions: np.ndarray,
+        token_budget: int,
+        workers: int = 0,
+    ) -> PassPlan:
+        """Plan batches of similar length; lengths are estimated from words and images."""
+        table, image = dataset.table, dataset.encoder.image_length
+        lengths = table.words[positions] + table.image_counts[positions] * image
+        batches = [positions[rows] for rows in token_budget_batches(lengths, token_budget)]
+        return cls(table, dataset, collate, batches, workers)
+
+    def chunk_names(self, chunks: int) -> list[str]:
+        """Name chunks of nearly equal work: each takes every n-th batch."""
+        n = max(1, min(chunks, len(self.batches)))
+        return [f"{i:05d}-of-{n:05d}" for i in range(n)]
+
+    def loader(
+        self, chunk: str, remaining: Callable[[Batches], Any] | None = None
+    ) -> DataLoader[Batch]:
+        """Return a loader over a chunk's batches; `remaining` drops those that are done already."""
+        first, step = (int(number) for number in chunk.split("-of-"))
+        batches = self.batches[first::step]
+        return DataLoader(
+            self.dataset,
+            batch_sampler=FixedBatches(remaining(batches) if remaining else batches),
+            collate_fn=self.collate,
+            num_workers=self.workers,
+        )
+
+    def title(self, what: str, chunk: str) -> str:
+        """Name a chunk on the screen."""
+        first, step = (int(number) for number in chunk.split("-of-"))
+        return what if step == 1 else f"{what} {first + 1}/{step}"
 
 
 class PoolDataModule(L.LightningDataModule):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.files import write_json
+
 ID_FIELDS = ("question_id", "questionId", "index", "Index", "id")
 
 
@@ -51,6 +53,32 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read what `write_rows` wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+class AnswerSlices:
+    """The answers of a benchmark's slices, one file each, until the benchmark is scored."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, part: int, of: int) -> Path:
+        return self.folder / f"{part:05d}-of-{of:05d}.json"
+
+    def has(self, part: int, of: int) -> bool:
+        """Whether the slice is answered."""
+        return self._path(part, of).is_file()
+
+    def write(self, part: int, of: int, texts: Mapping[int, str]) -> None:
+        """Keep a slice's answers by request number."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._path(part, of), dict(texts))
+
+    def read(self) -> dict[int, str]:
+        """Return all answers that are there."""
+        texts: dict[int, str] = {}
+        for path in sorted(self.folder.glob("*-of-*.json")):
+            texts |= {int(row): text for row, text in json.loads(path.read_text()).items()}
+        return texts
 
 
 def judge_gave_up(samples: Sequence[Mapping[str, Any]], metric: str) -> int:

@@ -17,11 +17,11 @@ from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
 from tqdm import tqdm
 
-from icons_repro.evaluation.answers import answer_rows, judge_gave_up, write_rows
+from icons_repro.evaluation.answers import AnswerSlices, answer_rows, judge_gave_up, write_rows
 from icons_repro.evaluation.isolation import Overheard, contained
-from icons_repro.evaluation.lmms_model import LlavaLmms
+from icons_repro.evaluation.lmms_model import LlavaLmms, SliceAnswered
 from icons_repro.evaluation.preflight import dataset_problem
-from icons_repro.evaluation.runner import Result, not_available
+from icons_repro.evaluation.runner import Answerer, not_available
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.statistics import standard_error, units_of
 from icons_repro.evaluation.tasks import CACHE, write_override
@@ -40,21 +40,21 @@ class Harness:
         self,
         include_path: Path | None,
         out: Path,
-        model: Mapping[str, Any],
+        answerer: Answerer,
         limit: int | None,
         seed: int,
     ) -> None:
-        """Remember `model` (arguments of `LlavaLmms`); it is loaded when first needed."""
+        """Remember the model; it is loaded when first needed."""
         self.include_path = include_path
         self.out = out
         self.limit = limit
         self.seed = seed
-        self._model_arguments = dict(model)
+        self._answerer = answerer
 
     @cached_property
     def model(self) -> LlavaLmms:
         """The model, loaded once."""
-        return LlavaLmms(**self._model_arguments)
+        return LlavaLmms(**vars(self._answerer))
 
     def run(self, benchmark: BenchmarkSettings, count: str = "") -> dict[str, Any]:
         """Return `result`, and for a scored benchmark `metrics`, `seconds` and more.
@@ -66,12 +66,36 @@ class Harness:
         try:
             with contained(self.out / "lmms_eval.log") as overheard:
                 task = self._load(benchmark)
+                self.model.answered = self._slices(benchmark).read()
                 report = self._answer_and_score(task, f"{benchmark.name} {count}".strip())
             outcome = self._outcome(benchmark, task, report, overheard)
         except UnavailableError as problem:
             return {"result": not_available(benchmark, str(problem))}
         outcome["seconds"] = round(time.perf_counter() - started, 3)
         return outcome
+
+    def answer(self, benchmark: BenchmarkSettings, part: int, of: int) -> None:
+        """Answer slice `part` of `of`, and leave the answers for `run`.
+
+        A benchmark that cannot be loaded leaves none: `run` will say why.
+        """
+        slices = self._slices(benchmark)
+        if slices.has(part, of):
+            return
+        try:
+            with contained(self.out / "lmms_eval.log"):
+                task = self._load(benchmark)
+                self.model.slice = (part, of)
+                self._answer_and_score(task, f"{benchmark.name} {part + 1}/{of}")
+        except SliceAnswered as answered:
+            slices.write(part, of, answered.texts)
+        except UnavailableError as problem:
+            log.warning("%s: %s", benchmark.name, problem)
+        finally:
+            self.model.slice = None
+
+    def _slices(self, benchmark: BenchmarkSettings) -> AnswerSlices:
+        return AnswerSlices(self.out / "slices" / benchmark.name)
 
     def close(self) -> None:
         """Remove the copies of local benchmarks that `datasets` made."""
@@ -117,6 +141,8 @@ class Harness:
                     random_seed=self.seed,
                     cli_args=Namespace(output_path=str(self.out), process_with_media=False),
                 )
+            except SliceAnswered:
+                raise
             except Exception as error:
                 if bar.n < total:
                     raise
@@ -195,7 +221,9 @@ def upstream_tasks() -> TaskManager:
     return TaskManager("ERROR")
 
 
-def _result(benchmark: BenchmarkSettings, value: float, rows: list[dict[str, Any]]) -> Result:
+def _result(
+    benchmark: BenchmarkSettings, value: float, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Scale the score; add a standard error where the answers reproduce the score."""
     units = units_of(benchmark.statistic, rows)
     if units is not None and abs(units.score() - value) > 1e-6 * max(1.0, abs(value)):

@@ -8,7 +8,7 @@ manifest in `plugin.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from tqdm import tqdm
 
 from icons_repro.core.errors import UserError
 from icons_repro.evaluation.generation import BatchedGenerator, Decoding, ImageTransform, Prompt
+
+
+class SliceAnswered(Exception):  # noqa: N818 (no error: it ends lmms-eval's run early)
+    """The asked slice of a task's questions is answered; nothing is scored."""
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        super().__init__(f"{len(texts)} answers")
+        self.texts = dict(texts)
 
 
 class LlavaLmms(lmms):
@@ -41,6 +49,10 @@ class LlavaLmms(lmms):
         self.batch_size = int(batch_size)
         self.device = torch.device(device)
         self.progress: Callable[[int], Any] | None = None
+        self.slice: tuple[int, int] | None = None
+        """Answer only every n-th batch, from the k-th, and raise `SliceAnswered`."""
+        self.answered: Mapping[int, str] = {}
+        """Answers that are known, by request number."""
         self._generator = BatchedGenerator.load(
             Path(model_dir),
             Path(adapter_dir) if adapter_dir else None,
@@ -54,17 +66,27 @@ class LlavaLmms(lmms):
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer requests of any tasks, longest first; return the answers in the given order."""
-        answers: list[GenerationResult | None] = [None] * len(requests)
+        texts = dict(self.answered)
         with tqdm(
             total=len(requests), desc="answering", unit="question", disable=bool(self.progress)
         ) as bar:
-            for decoding, order in self._groups(requests):
-                for start in range(0, len(order), self.batch_size):
-                    rows = order[start : start + self.batch_size]
-                    for row, text in zip(rows, self._answer(requests, rows, decoding), strict=True):
-                        answers[row] = GenerationResult(text, TokenCounts())
-                    (self.progress or bar.update)(len(rows))
-        return [answer for answer in answers if answer is not None]
+            for decoding, rows in self._batches(requests):
+                if not texts.keys() >= set(rows):
+                    texts |= zip(rows, self._answer(requests, rows, decoding), strict=True)
+                (self.progress or bar.update)(len(rows))
+        if self.slice is not None:
+            raise SliceAnswered(texts)
+        return [GenerationResult(texts[row], TokenCounts()) for row in range(len(requests))]
+
+    def _batches(self, requests: Sequence[Instance]) -> list[tuple[Decoding, list[int]]]:
+        """Return batches of request numbers, planned over all requests; of a slice, its share."""
+        batches = [
+            (decoding, order[start : start + self.batch_size])
+            for decoding, order in self._groups(requests)
+            for start in range(0, len(order), self.batch_size)
+        ]
+        first, step = self.slice or (0, 1)
+        return batches[first::step]
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Refuse: every benchmark of the paper is answered by generation."""

@@ -12,14 +12,18 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from icons_repro.core.artifacts import write_json
 from icons_repro.core.errors import UserError
+from icons_repro.core.files import write_json
 from icons_repro.evaluation.preflight import judge_problem, require_lmms_eval
 from icons_repro.evaluation.settings import BenchmarkSettings
+
+if TYPE_CHECKING:
+    from icons_repro.evaluation.harness import Harness
 
 log = logging.getLogger(__name__)
 
@@ -30,52 +34,108 @@ score. `score` and `stderr` are on the scale of the paper's tables (percent; MME
 NOT_AVAILABLE = "not available"
 
 
+@dataclass(frozen=True)
+class Answerer:
+    """Which model answers, and how."""
+
+    model_dir: Path
+    adapter_dir: Path | None = None
+    """None scores the model as it is."""
+    batch_size: int = 128
+    device: str = "cpu"
+    dtype: str = "float32"
+    image_transform: Any = None
+    """What training did to images before the processor."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the answers."""
+        weights = weights_identity(self.model_dir, self.adapter_dir)
+        return {"weights": weights, "dtype": self.dtype}
+
+
+class Evaluation:
+    """Scores of one model, in one folder; what is there already is not asked again.
+
+    A benchmark counts as there if it was made from the same weights and settings; one that was "not
+    available" is tried again. Raises `UserError` if lmms-eval is not installed.
+    """
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        include_path: Path | None,
+        out: Path,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Take `limit`, the first rows of each benchmark alone, for trials."""
+        self.answerer, self.include_path, self.out = answerer, include_path, out
+        self.limit, self.seed = limit, seed
+        version = require_lmms_eval()
+        run = {"limit": limit, "seed": seed, "lmms_eval": version}
+        self.identity = answerer.identity() | run
+
+    @cached_property
+    def harness(self) -> Harness:
+        """lmms-eval with the model, made when something is really asked."""
+        try:
+            from icons_repro.evaluation.harness import Harness
+        except ImportError as error:
+            raise UserError(
+                f"lmms-eval is installed but cannot be imported ({error}); install the pinned "
+                "versions: uv pip install -r requirements.txt"
+            ) from error
+        self.out.mkdir(parents=True, exist_ok=True)
+        return Harness(self.include_path, self.out, self.answerer, self.limit, self.seed)
+
+    def score(self, benchmark: BenchmarkSettings, count: str = "") -> Result:
+        """Return the benchmark's result, answering what no slice has answered yet."""
+        done = _finished(self.out, benchmark, self.identity)
+        if done is None and (problem := judge_problem(benchmark)):
+            done = not_available(benchmark, problem)
+            _write(self.out, benchmark, done, self.identity)
+        if done is not None:
+            return done
+        outcome = self.harness.run(benchmark, count)
+        result: Result = outcome.pop("result")
+        _write(self.out, benchmark, result, self.identity, **outcome)
+        if result["status"] != "ok":
+            log.warning("%s: not available: %s", benchmark.name, result["reason"])
+        return result
+
+    def answer(self, benchmark: BenchmarkSettings, part: int, of: int) -> None:
+        """Answer one slice of a benchmark's questions, for `score` to find."""
+        if _finished(self.out, benchmark, self.identity) is None and not judge_problem(benchmark):
+            self.harness.answer(benchmark, part, of)
+
+    def close(self) -> None:
+        """Remove what lmms-eval left beside the results."""
+        if "harness" in vars(self):
+            self.harness.close()
+
+
 def evaluate(
     model_dir: Path,
     adapter_dir: Path | None,
     tasks: Sequence[BenchmarkSettings],
     include_path: Path | None,
     out: Path,
-    batch_size: int = 128,
-    device: str = "cpu",
-    dtype: str = "float32",
-    image_transform: Any = None,
     limit: int | None = None,
     seed: int = 0,
+    **how: Any,
 ) -> dict[str, Result]:
     """Return `{name: Result}` for the benchmarks of `tasks`, in their order.
 
-    `adapter_dir=None` scores the model as it is. `image_transform` is what training did to images
-    before the processor. A benchmark that `out` holds already, made from the same weights and
-    settings, is not run again; one that was "not available" is tried again. `limit` takes the
-    first rows of each benchmark, for trials. Raises `UserError` if lmms-eval is not installed.
+    `how` are the other fields of `Answerer`; see `Evaluation` for the rest.
     """
-    version = require_lmms_eval()
-    identity = {
-        "weights": weights_identity(model_dir, adapter_dir),
-        "dtype": dtype,
-        "limit": limit,
-        "seed": seed,
-        "lmms_eval": version,
+    answerer = Answerer(model_dir, adapter_dir, **how)
+    evaluation = Evaluation(answerer, include_path, out, limit, seed)
+    results = {
+        benchmark.name: evaluation.score(benchmark, f"{number}/{len(tasks)}")
+        for number, benchmark in enumerate(tasks, 1)
     }
-    results: dict[str, Result] = {}
-    pending = []
-    for benchmark in tasks:
-        done = _finished(out, benchmark, identity)
-        if done is None and (problem := judge_problem(benchmark)):
-            done = not_available(benchmark, problem)
-            _write(out, benchmark, done, identity)
-        if done is None:
-            pending.append(benchmark)
-        else:
-            results[benchmark.name] = done
-    if pending:
-        results |= _run(
-            pending, include_path, out, identity, limit, seed,
-            {"model_dir": model_dir, "adapter_dir": adapter_dir, "batch_size": batch_size,
-             "device": device, "dtype": dtype, "image_transform": image_transform},
-        )  # fmt: skip
-    return {benchmark.name: results[benchmark.name] for benchmark in tasks}
+    evaluation.close()
+    return results
 
 
 def not_available(benchmark: BenchmarkSettings, reason: str) -> Result:
@@ -136,35 +196,3 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"result": result, "settings": _plain(benchmark), "identity": identity, **more}
     write_json(path, content)
-
-
-def _run(
-    benchmarks: Sequence[BenchmarkSettings],
-    include_path: Path | None,
-    out: Path,
-    identity: dict[str, Any],
-    limit: int | None,
-    seed: int,
-    model: dict[str, Any],
-) -> dict[str, Result]:
-    """Run lmms-eval on each benchmark in turn, with one model for all of them."""
-    try:
-        from icons_repro.evaluation.harness import Harness
-    except ImportError as error:
-        raise UserError(
-            f"lmms-eval is installed but cannot be imported ({error}); install the pinned "
-            "versions: uv pip install -r requirements.txt"
-        ) from error
-
-    out.mkdir(parents=True, exist_ok=True)
-    harness = Harness(include_path, out, model, limit, seed)
-    results = {}
-    for number, benchmark in enumerate(benchmarks, 1):
-        outcome = harness.run(benchmark, f"{number}/{len(benchmarks)}")
-        result = outcome.pop("result")
-        _write(out, benchmark, result, identity, **outcome)
-        results[benchmark.name] = result
-        if result["status"] != "ok":
-            log.warning("%s: not available: %s", benchmark.name, result["reason"])
-    harness.close()
-    return results

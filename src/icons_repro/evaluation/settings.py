@@ -68,3 +68,11 @@ def benchmarks_from_config(
             raise ConfigError(f"benchmarks.tasks.{name}: there is no field {key!r}.{hint}")
         benchmarks.append(BenchmarkSettings(name=name, **(entry or {})))
     return benchmarks
+
+
+def chosen_tasks(tasks: Mapping[str, Any], only: list[str] | None) -> dict[str, Any]:
+    """Return the entries of `tasks` that `only` names. Raises `ConfigError` for an unknown one."""
+    unknown = sorted(set(only or ()) - set(tasks))
+    if unknown:
+        raise ConfigError(f"benchmarks.only names {unknown}; known: {sorted(tasks)}.")
+    return {name: entry for name, entry in tasks.items() if only is None or name in only}

@@ -22,37 +22,47 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("question_id", "image", "question", "answer")
 FUNCTION = "!function "
+YES_NO = "pope_accuracy"
 OVERRIDE_SUFFIX = "_icons"
 CACHE = "cache"
 """Folder beside the tasks where `datasets` keeps its copies."""
 
 
-def write_local_tasks(
-    parquet_dir: Path, include_path: Path, names: Iterable[str] | None = None
+def local_benchmarks(
+    parquet_dir: Path, names: Iterable[str] | None = None
 ) -> list[BenchmarkSettings]:
-    """Write one task for each `<name>.parquet` (or those of `names`) and return their settings.
+    """Return one benchmark for each `<name>.parquet` (or those of `names`).
 
     Rows need `question_id`, `image` (`{bytes, path}` or null), `question`, `answer`. A benchmark
     whose answers are all yes or no is scored by POPE's code, any other by exact match.
     Raises `DataError` for a missing file, a missing column or an empty file.
     """
     wanted = list(names) if names is not None else _parquet_names(parquet_dir)
+    return [
+        BenchmarkSettings(
+            name=name,
+            metric=YES_NO if _all_yes_no(parquet_dir / f"{name}.parquet") else "exact_match",
+        )
+        for name in wanted
+    ]
+
+
+def write_local_tasks(
+    parquet_dir: Path, include_path: Path, names: Iterable[str] | None = None
+) -> list[BenchmarkSettings]:
+    """Write one lmms-eval task for each local benchmark, and return their settings."""
     include_path.mkdir(parents=True, exist_ok=True)
-    benchmarks = []
-    for name in wanted:
-        parquet = parquet_dir / f"{name}.parquet"
-        yes_no = _all_yes_no(parquet)
-        template = "yes_no" if yes_no else "short_answer"
-        cache = include_path / CACHE
-        text = _template(template) + (
+    benchmarks = local_benchmarks(parquet_dir, names)
+    cache = include_path / CACHE
+    for benchmark in benchmarks:
+        name, parquet = benchmark.name, parquet_dir / f"{benchmark.name}.parquet"
+        text = _template("yes_no" if benchmark.metric == YES_NO else "short_answer") + (
             f"task: {name}\n"
             "dataset_kwargs:\n"
             f"  data_files: {{test: {json.dumps(str(parquet.resolve()))}}}\n"
             f"  cache_dir: {json.dumps(str(cache.resolve()))}\n"
         )
         (include_path / f"{name}.yaml").write_text(text)
-        metric = "pope_accuracy" if yes_no else "exact_match"
-        benchmarks.append(BenchmarkSettings(name=name, metric=metric))
     return benchmarks
 
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Record
-from icons_repro.data.batching import FixedBatches
+from icons_repro.data.datamodule import PassPlan
 from icons_repro.data.dataset import Batch
 from icons_repro.data.images import load_image
 from icons_repro.data.records import RecordTable
@@ -134,10 +134,10 @@ class PictureTexts(Dataset[tuple[int, list[Image.Image], str]]):
         return record.position, images, row_text(record)
 
 
-def clip_loader(
+def clip_plan(
     rows: PictureTexts, encoder: ClipEncoder, positions: np.ndarray, workers: int = 0
-) -> DataLoader[Batch]:
-    """Return a loader over `positions` in batches of similar text length.
+) -> PassPlan:
+    """Plan a pass over `positions` in batches of similar text length.
 
     A batch has `positions` `[B]`, `input_ids` and `attention_mask` `[B, L]` and, if there is any
     image, `pixel_values` `[I, 3, H, W]` with the row of each image in `image_rows` `[I]`.
@@ -154,9 +154,4 @@ def clip_loader(
 
     order = positions[np.argsort(-rows.table.words[positions], kind="stable")]
     batches = [order[i : i + CLIP_BATCH] for i in range(0, len(order), CLIP_BATCH)]
-    return DataLoader(
-        rows,  # type: ignore[arg-type]
-        batch_sampler=FixedBatches(batches),
-        collate_fn=collate,
-        num_workers=workers,
-    )
+    return PassPlan(rows.table, rows, collate, batches, workers)

@@ -37,12 +37,11 @@ class FeaturePass(L.LightningModule):
 
 def run_pass(
     features: FeaturePass, loader: DataLoader[Batch], arrays: FeatureArrays, trainer: L.Trainer
-) -> dict[str, int]:
-    """Run the pass over the loader's rows (none, if all are stored); return the counts of rows."""
+) -> None:
+    """Run the pass over the loader's rows (none, if all are stored)."""
     features.arrays = arrays
     if len(loader):
         trainer.predict(features.eval(), loader, return_predictions=False)
-    return arrays.finish()
 
 
 def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:

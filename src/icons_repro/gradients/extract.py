@@ -21,7 +21,7 @@ from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector
 from icons_repro.gradients.store import GradientStore, RowStatus
-from icons_repro.gradients.writer import open_writer
+from icons_repro.gradients.writer import open_writer, seal
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,6 @@ def extract(
     identities: Mapping[str, Any] | None = None,
     feature: Feature | None = None,
     unusable: Sequence[int] | np.ndarray = (),
-    start: int = 0,
-    total: int | None = None,
     trainer: lightning.Trainer | None = None,
     flush_seconds: float = 5.0,
 ) -> GradientStore:
@@ -52,7 +50,7 @@ def extract(
             rows are counted up), or token ids `[M, L]` of which every token is supervised.
         folder: where the store is or is to be.
         n_rows: rows of the store; the length of the data where it can tell.
-        keys, dtype, start, total, flush_seconds: see `open_writer`.
+        keys, dtype, flush_seconds: see `open_writer`.
         identities: fingerprints of what the rows depend on, at least `model` and `adapter`;
             hashes of the model's config and of the chosen parameters where left out.
         feature: SGD unless given (`features.py`).
@@ -71,16 +69,20 @@ def extract(
         n_rows=batches.rows() if n_rows is None else n_rows,
         dim=projector.dim,
         dtype=dtype,
-        identities=_identities(gradients, projector, feature, identities),
+        identities=row_identities(gradients, projector, feature, identities),
         keys=keys,
-        start=start,
-        total=total,
         flush_seconds=flush_seconds,
     )
     with writer:
         writer.exclude(unusable, RowStatus.unusable)
         if len(writer.pending()):
             run_module(collector, writer, batches, trainer)
+    seal(folder)
+    return opened(folder)
+
+
+def opened(folder: Path | str) -> GradientStore:
+    """Open a complete store, and say which rows it left out."""
     store = GradientStore.open(folder)
     for position, reason in store.excluded()[:20]:
         log.warning("%s: position %d has no gradient: %s", folder, position, reason)
@@ -152,12 +154,13 @@ def parameter_fingerprint(parameters: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _identities(
+def row_identities(
     gradients: PerSampleGradients,
     projector: Projector,
     feature: Feature,
-    given: Mapping[str, Any] | None,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """Return what the rows of a store depend on, for `open_writer`: see `extract`."""
     identities = dict(given or {})
     if "model" not in identities:
         config: Any = gradients.model.config

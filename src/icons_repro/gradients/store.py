@@ -1,23 +1,24 @@
 """A gradient store: one preallocated array addressed by row, and what is needed to trust it.
 
-A folder holds, for the pool positions `start .. start + n_rows - 1`,
+A folder holds, row i being position i,
 
     rows.bin     n_rows x row_bytes, raw (`RowCodec`)
-    status.bin   one byte a row (`RowStatus`); 0 until the row's data are on disk
     norms.bin    float32: length of the row before it was normalised
     scales.bin   float32: what a decoded row is multiplied by to have length 1
     keys.bin     the rows' content keys, 32 bytes each
     info.json    shape, dtype, identities; and, once complete, the count of each status
+    status.bin   one byte a row (`RowStatus`), once complete
+    marks/       before that: which rows are done, one log for each writer (core/rowfiles.py)
 
-or only an `info.json` that lists the folders of its shards. Raw files because they were the fastest
-to write and to read, and because `kill -9` leaves every written row readable.
+Raw files because they were the fastest to write and to read, and because `kill -9` leaves every
+written row readable.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -26,12 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from icons_repro.core.artifacts import write_json
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import write_json
+from icons_repro.core.rowfiles import marked
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
 
-FORMAT = 1
+FORMAT = 2
+STATUS = "status.bin"
 
 
 class RowStatus(IntEnum):
@@ -56,12 +59,6 @@ class StoreInfo:
     dtype: str
     identities: Mapping[str, Any]
     """What the rows depend on: `model`, `adapter`, `projector`, `feature`, ..., JSON-ready."""
-    start: int = 0
-    """Pool position of the first row."""
-    total: int = 0
-    """Rows of the whole that this is a shard of; equal to `n_rows` where it is no shard."""
-    shards: tuple[str, ...] = ()
-    """Folders of the shards, relative to this one, in order of position."""
     format: int = FORMAT
     rows: Mapping[str, int] = field(default_factory=dict)
     """Count of each status; empty until the store is complete."""
@@ -79,33 +76,23 @@ class StoreInfo:
         """
         try:
             raw = json.loads((folder / "info.json").read_text())
-            info = cls(**{**raw, "shards": tuple(raw["shards"])})
+            if raw["format"] != FORMAT:
+                raise DataError(
+                    f"{folder}: store format {raw['format']}, this program reads {FORMAT}. Delete "
+                    "the folder and extract again."
+                )
+            info = cls(**raw)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{folder}: not a gradient store ({error})") from error
-        if info.format != FORMAT:
-            raise DataError(f"{folder}: store format {info.format}, this program reads {FORMAT}")
         return info
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A run of rows in one file."""
-
-    folder: Path
-    start: int
-    n_rows: int
-
-
 class GradientStore:
-    """A complete store, open for reading.
+    """A complete store, open for reading."""
 
-    Rows are addressed from 0; `positions` gives their pool positions.
-    """
-
-    def __init__(self, folder: Path, info: StoreInfo, segments: Sequence[Segment]) -> None:
+    def __init__(self, folder: Path, info: StoreInfo) -> None:
         self.folder = folder
         self.info = info
-        self.segments = tuple(segments)
         self.codec = RowCodec(info.dtype, info.dim)
         self.status = self._column("status.bin", np.dtype(np.uint8))
         """uint8 `[N]`, see `RowStatus`."""
@@ -118,35 +105,23 @@ class GradientStore:
 
     @classmethod
     def open(cls, folder: Path | str) -> GradientStore:
-        """Open a complete store or an assembled one.
+        """Open a complete store.
 
         Raises:
             DataError: it is no store, rows are still pending, or a file has the wrong size.
         """
         folder = Path(folder)
         info = StoreInfo.load(folder)
-        if not info.shards:
-            store = cls(folder, info, [Segment(folder, info.start, info.n_rows)])
-        else:
-            parts = [folder / shard for shard in info.shards]
-            found = [StoreInfo.load(part) for part in parts]
-            pairs = zip(parts, found, strict=True)
-            store = cls(folder, info, [Segment(p, i.start, i.n_rows) for p, i in pairs])
-        pending = np.flatnonzero(store.status == RowStatus.pending)
-        if len(pending):
+        if not (folder / STATUS).is_file():
+            done = np.count_nonzero(marked(folder, info.n_rows))
             raise DataError(
-                f"{folder}: {len(pending)} of {info.n_rows} rows are still missing, first position "
-                f"{int(store.positions[pending[0]])}. Run the extraction again: it resumes."
+                f"{folder}: {info.n_rows - done} of {info.n_rows} rows are still missing. Run the "
+                "extraction again: it resumes."
             )
-        return store
+        return cls(folder, info)
 
     def __len__(self) -> int:
         return self.info.n_rows
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Pool positions of the rows, int64 `[N]`."""
-        return np.arange(self.info.start, self.info.start + self.info.n_rows)
 
     @property
     def ok(self) -> np.ndarray:
@@ -154,41 +129,27 @@ class GradientStore:
         return self.status == RowStatus.ok
 
     def excluded(self) -> list[tuple[int, str]]:
-        """Return (pool position, reason) of every row that holds none."""
-        rows = np.flatnonzero(~self.ok)
-        return [(int(self.positions[i]), RowStatus(self.status[i]).name) for i in rows]
+        """Return (position, reason) of every row that holds none."""
+        return [(int(i), RowStatus(self.status[i]).name) for i in np.flatnonzero(~self.ok)]
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return rows `start .. stop - 1`, normalised, float32 `[n, dim]` (zeros if excluded)."""
         stop = len(self) if stop is None else stop
-        blocks = [self.codec.decode(raw) for raw in self._raw(start, stop)]
-        rows = (
-            blocks[0] if len(blocks) == 1 else torch.cat([torch.empty(0, self.info.dim), *blocks])
-        )
+        size = self.codec.row_bytes
+        path, n = self.folder / "rows.bin", stop - start
+        raw = np.fromfile(path, np.uint8, n * size, offset=start * size)
+        rows = self.codec.decode(torch.from_numpy(raw).view(n, size))
         return rows.mul_(torch.from_numpy(self.scales[start:stop, None]))
 
-    def _raw(self, start: int, stop: int) -> Iterator[torch.Tensor]:
-        size = self.codec.row_bytes
-        for segment in self.segments:
-            first = segment.start - self.info.start
-            low, high = max(start, first), min(stop, first + segment.n_rows)
-            if low < high:
-                path = segment.folder / "rows.bin"
-                data = np.fromfile(path, np.uint8, (high - low) * size, offset=(low - first) * size)
-                yield torch.from_numpy(data).view(-1, size)
-
     def _column(self, name: str, dtype: np.dtype) -> np.ndarray:
-        parts = []
-        for segment in self.segments:
-            path = segment.folder / name
-            values = np.fromfile(path, dtype) if path.is_file() else np.empty(0, dtype)
-            if len(values) != segment.n_rows:
-                raise DataError(
-                    f"{path}: {len(values)} rows; info.json promises {segment.n_rows}. "
-                    "Delete the folder and extract again."
-                )
-            parts.append(values)
-        return np.concatenate(parts)
+        path = self.folder / name
+        values = np.fromfile(path, dtype) if path.is_file() else np.empty(0, dtype)
+        if len(values) != self.info.n_rows:
+            raise DataError(
+                f"{path}: {len(values)} rows; info.json promises {self.info.n_rows}. "
+                "Delete the folder and extract again."
+            )
+        return values
 
 
 def status_counts(status: np.ndarray) -> dict[str, int]:

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.rowfiles import MARKS, RowFiles, marked, reserve
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
-from icons_repro.gradients.store import RowStatus, StoreInfo, status_counts
-
-SPARE_BYTES = 64 * 2**20
-"""Disk space that must be left over when a store has been reserved."""
+from icons_repro.gradients.store import STATUS, RowStatus, StoreInfo, status_counts
 
 
 class StoreWriter:
     """Writes rows by position; made or resumed by `open_writer`, used in a `with` block.
 
-    Data go to disk before the row is marked done, and marks are written at most every
-    `flush_seconds`: whatever is marked is there, whatever is not is computed again.
+    Any number of writers, on any hosts, fill one store together; see `core/rowfiles.py`.
     """
 
     def __init__(self, folder: Path, info: StoreInfo, flush_seconds: float = 5.0) -> None:
         self.folder = folder
         self.info = info
         self.codec = RowCodec(info.dtype, info.dim)
-        self._files = {
-            name: os.open(folder / f"{name}.bin", os.O_RDWR)
-            for name in ("rows", "norms", "scales", "status")
-        }
-        self._status = np.fromfile(folder / "status.bin", np.uint8)
-        self._unmarked: list[int] = []
-        self._flush_seconds = flush_seconds
-        self._flushed = time.monotonic()
+        self._files = RowFiles(
+            folder,
+            {"rows.bin": (0, self.codec.row_bytes), "norms.bin": (0, 4), "scales.bin": (0, 4)},
+            flush_seconds,
+        )
+        self._status = known_status(folder, info.n_rows)
 
     def write(
         self,
@@ -53,7 +46,7 @@ class StoreWriter:
         """Write rows; writing the same ones again changes nothing.
 
         Args:
-            positions: pool positions `[n]`.
+            positions: positions in the pool `[n]`.
             rows: float32 `[n, dim]`, normalised; zeros where `status` is not ok.
             norms: lengths before normalising `[n]`.
             status: `RowStatus` of each row `[n]`.
@@ -61,19 +54,16 @@ class StoreWriter:
         Raises:
             DataError: a position is not one of this store's.
         """
-        index = np.asarray(positions, dtype=np.int64) - self.info.start
+        index = np.asarray(positions, dtype=np.int64)
         if len(index) and (index.min() < 0 or index.max() >= self.info.n_rows):
             raise DataError(f"{self.folder}: no row for a position among {list(positions)[:5]}...")
         data, scales = self.codec.encode(rows)
         lengths = norms.detach().to("cpu", torch.float32).numpy()
-        for i, row in enumerate(index.tolist()):
-            os.pwrite(self._files["rows"], data[i], row * self.codec.row_bytes)
-            os.pwrite(self._files["norms"], lengths[i].tobytes(), row * 4)
-            os.pwrite(self._files["scales"], scales[i].tobytes(), row * 4)
-        self._status[index] = np.asarray(status, dtype=np.uint8)
-        self._unmarked += index.tolist()
-        if time.monotonic() - self._flushed >= self._flush_seconds:
-            self.flush()
+        codes = np.asarray(status, dtype=np.uint8)
+        self._files.write(
+            index, {"rows.bin": data, "norms.bin": lengths, "scales.bin": scales}, codes
+        )
+        self._status[index] = codes
 
     def exclude(self, positions: Sequence[int] | np.ndarray, reason: RowStatus) -> None:
         """Record rows that will hold no gradient, and why."""
@@ -82,35 +72,21 @@ class StoreWriter:
 
     def flush(self) -> None:
         """Bring the data to disk, then mark the rows as done."""
-        for name in ("rows", "norms", "scales"):
-            os.fdatasync(self._files[name])
-        for row in self._unmarked:
-            os.pwrite(self._files["status"], self._status[row : row + 1].tobytes(), row)
-        os.fdatasync(self._files["status"])
-        self._unmarked.clear()
-        self._flushed = time.monotonic()
+        self._files.flush()
 
     def pending(self) -> np.ndarray:
-        """Return the pool positions without a row, int64, ascending."""
-        return np.flatnonzero(self._status == RowStatus.pending) + self.info.start
+        """Return the positions without a row when this writer was opened, less its own."""
+        return np.flatnonzero(self._status == RowStatus.pending)
 
     def lacks(self, positions: np.ndarray) -> bool:
-        """Say whether any of these pool positions is without a row."""
-        return bool((self._status[positions - self.info.start] == RowStatus.pending).any())
+        """Say whether any of these positions is without a row, as far as this writer knows."""
+        return bool((self._status[positions] == RowStatus.pending).any())
 
     def close(self) -> None:
-        """Mark what was written; when no row is pending, note the counts in `info.json`."""
-        if not self._files:
-            return
-        self.flush()
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files = {}
-        if not len(self.pending()):
-            self.info = replace(self.info, rows=status_counts(self._status))
-            self.info.save(self.folder)
+        """Mark what was written."""
+        self._files.close()
 
-    def __enter__(self) -> StoreWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -122,6 +98,40 @@ class StoreWriter:
         self.close()
 
 
+def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> StoreInfo:
+    """Turn all writers' marks into the store's status, and note the counts in `info.json`.
+
+    `unusable` are positions whose records no batch brings. Safe to call again.
+
+    Raises:
+        DataError: rows are still missing.
+    """
+    folder = Path(folder)
+    info = StoreInfo.load(folder)
+    if not (folder / STATUS).is_file():
+        status = marked(folder, info.n_rows)
+        left = np.asarray(unusable, dtype=np.int64)
+        status[left[status[left] == RowStatus.pending]] = RowStatus.unusable
+        require_whole(folder, status)
+        part = folder / f"{STATUS}.part"
+        status.tofile(part)
+        part.replace(folder / STATUS)
+    info = replace(info, rows=status_counts(np.fromfile(folder / STATUS, np.uint8)))
+    info.save(folder)
+    shutil.rmtree(folder / MARKS, ignore_errors=True)
+    return info
+
+
+def require_whole(folder: Path, status: np.ndarray) -> None:
+    """Raise `DataError` if a row is still missing."""
+    missing = np.flatnonzero(status == RowStatus.pending)
+    if len(missing):
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(status)} rows are still missing, first position "
+            f"{missing[0]}. Run the extraction again: it resumes."
+        )
+
+
 def open_writer(
     folder: Path | str,
     *,
@@ -130,8 +140,6 @@ def open_writer(
     dtype: str = "float16",
     identities: Mapping[str, Any],
     keys: Sequence[str] | np.ndarray | None = None,
-    start: int = 0,
-    total: int | None = None,
     flush_seconds: float = 5.0,
 ) -> StoreWriter:
     """Reserve a store, or take up one that was begun with the same description.
@@ -144,18 +152,15 @@ def open_writer(
         identities: what the rows depend on; at least `model`, `adapter`, `projector`, `feature`
             where scoring is to check them.
         keys: content keys of the rows `[n_rows]`; row numbers where the data have none.
-        start: pool position of the first row (a shard's).
-        total: rows of the whole pool, for a shard.
         flush_seconds: how much work a kill may cost.
 
     Raises:
         DataError: the disk is too small, or the folder holds a store of another description.
     """
     folder = Path(folder)
-    whole = n_rows if total is None else total
-    info = StoreInfo(n_rows, dim, dtype, dict(identities), start, whole)
+    info = StoreInfo(n_rows, dim, dtype, dict(identities))
     if keys is None:
-        keys = [f"row-{i}" for i in range(start, start + n_rows)]
+        keys = [f"row-{i}" for i in range(n_rows)]
     wanted = np.asarray(keys).astype(KEY_DTYPE)
     if len(wanted) != n_rows:
         raise DataError(f"{folder}: {len(wanted)} keys for {n_rows} rows")
@@ -167,10 +172,16 @@ def open_writer(
 
 
 def pending(folder: Path | str) -> np.ndarray:
-    """Return the pool positions that a begun store still lacks, int64, ascending."""
+    """Return the positions that a begun store still lacks, int64, ascending."""
     folder = Path(folder)
-    status = np.fromfile(folder / "status.bin", np.uint8)
-    return np.flatnonzero(status == RowStatus.pending) + StoreInfo.load(folder).start
+    status = known_status(folder, StoreInfo.load(folder).n_rows)
+    return np.flatnonzero(status == RowStatus.pending)
+
+
+def known_status(folder: Path, n_rows: int) -> np.ndarray:
+    """Return each row's status as it stands: sealed, or marked by any writer so far."""
+    sealed = folder / STATUS
+    return np.fromfile(sealed, np.uint8) if sealed.is_file() else marked(folder, n_rows)
 
 
 def remaining_batches(folder: Path | str, batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
@@ -188,7 +199,7 @@ def remaining_batches(folder: Path | str, batches: Sequence[Sequence[int]]) -> l
 
 def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
     found = StoreInfo.load(folder)
-    for name in ("n_rows", "dim", "dtype", "start", "total", "identities"):
+    for name in ("n_rows", "dim", "dtype", "identities"):
         there, here = getattr(found, name), getattr(info, name)
         if there != here:
             raise DataError(
@@ -200,21 +211,15 @@ def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None
 
 
 def _reserve(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
-    """Check for room, then make the files at full size and `info.json` last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the files at full size and `info.json` last; two writers may do it at once."""
     row_bytes = RowCodec(info.dtype, info.dim).row_bytes
-    sizes = {"rows": row_bytes, "norms": 4, "scales": 4, "status": 1}
-    needed = info.n_rows * (sum(sizes.values()) + KEY_DTYPE.itemsize)
-    free = shutil.disk_usage(folder).free
-    if needed + SPARE_BYTES > free:
-        raise DataError(
-            f"{folder}: {info.n_rows} rows of {info.dim} x {info.dtype} take "
-            f"{needed / 1e9:.2f} GB; the disk has {free / 1e9:.2f} GB free. Free some space, "
-            "choose a smaller gradients.dtype (int8, bit1) or projector.dim, or another folder."
-        )
-    for name, size in sizes.items():
-        with open(folder / f"{name}.bin", "wb") as file:
-            if info.n_rows:
-                os.posix_fallocate(file.fileno(), 0, info.n_rows * size)
-    keys.tofile(folder / "keys.bin")
+    sizes = {"rows": row_bytes, "norms": 4, "scales": 4, "keys": KEY_DTYPE.itemsize}
+    reserve(
+        folder,
+        {f"{name}.bin": info.n_rows * size for name, size in sizes.items()},
+        f"Free some space, choose a smaller gradients.dtype than {info.dtype} (int8, bit1) or a "
+        f"smaller projector.dim than {info.dim}, or another folder.",
+    )
+    with (folder / "keys.bin").open("r+b") as file:
+        file.write(keys.tobytes())
     info.save(folder)

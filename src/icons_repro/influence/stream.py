@@ -73,26 +73,21 @@ def multiply(
             f"{store.folder}: rows of length {store.info.dim}, vectors of {vectors.shape[1]}"
         )
     out = torch.zeros(len(vectors), len(store))
-    files = [os.open(segment.folder / "rows.bin", os.O_RDONLY) for segment in store.segments]
+    file = os.open(store.folder / "rows.bin", os.O_RDONLY)
     try:
-        pass_ = _Pass(store, vectors, out, iter(_plan(store, files, block_rows)), block_rows)
+        pass_ = _Pass(store, vectors, out, iter(_plan(store, file, block_rows)), block_rows)
         with one_torch_thread():
             pass_.run(threads)
     finally:
-        for file in files:
-            os.close(file)
+        os.close(file)
     return (out.numpy() * store.scales).T
 
 
-def _plan(store: GradientStore, files: list[int], block_rows: int) -> list[_Block]:
-    size = store.codec.row_bytes
-    blocks = []
-    for file, segment in zip(files, store.segments, strict=True):
-        first = segment.start - store.info.start
-        for low in range(0, segment.n_rows, block_rows):
-            n = min(block_rows, segment.n_rows - low)
-            blocks.append(_Block(file, low * size, first + low, n))
-    return blocks
+def _plan(store: GradientStore, file: int, block_rows: int) -> list[_Block]:
+    size, n = store.codec.row_bytes, len(store)
+    return [
+        _Block(file, low * size, low, min(block_rows, n - low)) for low in range(0, n, block_rows)
+    ]
 
 
 class _Pass:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from icons_repro.config import RunConfig
-from icons_repro.core.artifacts import ArtifactCache
+from icons_repro.core.build import obtain
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import UserError
 from icons_repro.graph import Graph
 from icons_repro.preflight.findings import Finding
@@ -20,10 +21,9 @@ from icons_repro.preflight.machine import (
     check_versions,
 )
 from icons_repro.report.cost import counts, memory_by_part, stage_costs
-from icons_repro.stages.evaluation import named
 
 
-def preflight(config: RunConfig, cache: ArtifactCache) -> list[Finding]:
+def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
     """Look at everything the run needs; reading the pool and its images is the long part."""
     graph = Graph(config)
     findings = check_versions()
@@ -43,20 +43,20 @@ def _guarded(what: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         return [Finding("problem", what, str(error))]
 
 
-def _pool(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
+def _pool(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
     from icons_repro.data.records import RecordTable
 
-    artifact = cache.get(graph.pool)
+    pool = obtain(graph.pool, cache)
     rows = cache.manifest(graph.pool)["counts"]
     text = f"{rows['usable']:,} of {rows['rows']:,} rows usable"
     if rows["skipped"]:
-        listed = f"listed in {artifact.path / 'skipped.jsonl'}"
+        listed = f"listed in {pool / 'skipped.jsonl'}"
         yield Finding("warning", "pool", f"{text}; skipped {rows['skipped']}", listed)
     else:
         yield Finding("ok", "pool", text)
-    table = RecordTable(artifact.path / "records.arrow")
-    log = _image_log(cache, artifact.path)
-    checked, bad = decode_all(table, artifact.path / "images", log, config.data.num_workers)
+    table = RecordTable(pool / "records.arrow")
+    log = _image_log(cache, pool)
+    checked, bad = decode_all(table, pool / "images", log, config.data.num_workers)
     if bad:
         text = f"{bad.total():,} images of {checked:,} rows cannot be used: {dict(bad)}; see {log}"
         remedy = "fetch them again, or data.check_images=decode data.on_bad_row=skip"
@@ -65,14 +65,14 @@ def _pool(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[Fin
         yield Finding("ok", "images", f"every image of {checked:,} rows decodes")
 
 
-def _image_log(cache: ArtifactCache, pool: Path) -> Path:
+def _image_log(cache: Cache, pool: Path) -> Path:
     """Name the log by the pool and the real image folder, so that a moved one is read anew."""
     folder = hashlib.sha256(str((pool / "images").resolve()).encode()).hexdigest()[:8]
     return cache.root / "preflight" / f"images-{pool.name}-{folder}.jsonl"
 
 
-def _targets(config: RunConfig, graph: Graph, cache: ArtifactCache) -> Iterator[Finding]:
-    cache.get(graph.targets)
+def _targets(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
+    obtain(graph.targets, cache)
     counts = cache.manifest(graph.targets)["counts"]
     text = ", ".join(f"{task} {rows['usable']:,}" for task, rows in counts.items())
     yield Finding("ok", "targets", text)
@@ -139,9 +139,10 @@ def _benchmarks(config: RunConfig, root: Path) -> Iterator[Finding]:
     if package[0].level == "problem" or config.benchmarks.local:
         return
     from icons_repro.evaluation.availability import unavailable
-    from icons_repro.evaluation.settings import benchmarks_from_config
+    from icons_repro.evaluation.settings import benchmarks_from_config, chosen_tasks
 
-    chosen = benchmarks_from_config({k: v or {} for k, v in named(config.benchmarks).items()})
+    tasks = chosen_tasks(config.benchmarks.tasks, config.benchmarks.only)
+    chosen = benchmarks_from_config({name: entry or {} for name, entry in tasks.items()})
     log = root / "preflight" / "lmms_eval.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     problems = unavailable(chosen, log)

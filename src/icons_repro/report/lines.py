@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icons_repro.core.artifacts import Step
+from icons_repro.core.step import Step
+from icons_repro.evaluation.stage import Evaluate
+from icons_repro.selection.stage import Select
+from icons_repro.training.stage import FineTune
 
 THIS_RUN = "this run"
 RANDOM = "random"
@@ -17,9 +20,9 @@ class Line:
 
     name: str
     """`THIS_RUN`, `RANDOM` or `FULL`."""
-    selection: Step
-    adapter: Step
-    scores: Step | None
+    selection: Select
+    adapter: FineTune
+    scores: Evaluate | None
     """None where the run does not evaluate."""
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from icons_repro.core.artifacts import write_text
+from icons_repro.core.files import write_text
 from icons_repro.report import svg
 from icons_repro.report.gather import (
     PageInputs,

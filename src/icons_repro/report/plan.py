@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from icons_repro.core.artifacts import ArtifactCache, Step
+from icons_repro.core.cache import Cache
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.step import Step, ordered
+from icons_repro.costs import print_run_costs
+from icons_repro.engine.ledger import Ledger
+from icons_repro.experiment import Experiment
+
+log = logging.getLogger(__name__)
 
 
-def ordered(goals: Sequence[Step]) -> list[Step]:
-    """Return the goals and all they read, inputs first, each once."""
-    seen: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if step.fingerprint in seen:
+def plan_run(experiment: Experiment) -> None:
+    """Print every step of a run; at the paper's scale, first what it would cost."""
+    if experiment.config.scale == "paper":
+        print_run_costs(experiment.config, experiment.graph, experiment.cache)
+        try:
+            experiment.goals()
+        except ConfigError as error:
+            log.warning("the steps cannot be named before the files are there: %s", error)
             return
-        for upstream in step.inputs.values():
-            visit(upstream)
-        seen.setdefault(step.fingerprint, step)
-
-    for goal in goals:
-        visit(goal)
-    return list(seen.values())
+    print_plan(experiment.goals(), experiment.cache)
 
 
-def needed(goals: Sequence[Step], cache: ArtifactCache) -> set[str]:
-    """Return the fingerprints of the steps that would be computed."""
-    missing: set[str] = set()
-
-    def visit(step: Step) -> None:
-        if step.fingerprint in missing or cache.is_ready(step):
-            return
-        missing.add(step.fingerprint)
-        for upstream in step.inputs.values():
-            visit(upstream)
-
-    for goal in goals:
-        visit(goal)
-    return missing
-
-
-def print_plan(goals: Sequence[Step], cache: ArtifactCache) -> None:
+def print_plan(goals: Sequence[Step], cache: Cache) -> None:
     """Print one row for each step: cached (and what it took), to run (and why), or not needed."""
-    missing = needed(goals, cache)
+    missing = Ledger(goals, cache).needed
     table = Table(title=f"Plan, cache {cache.root}")
     for column in ("stage", "what", "fingerprint", "state", "why"):
         table.add_column(column, overflow="fold")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from icons_repro.core.artifacts import write_json
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import write_json
 
 FILE = "results.json"
 BENCHMARK_KEYS = ("score", "metric", "n", "stderr", "higher_is_better", "status")

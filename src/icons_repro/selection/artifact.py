@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from icons_repro.core.artifacts import write_json
+from icons_repro.core.files import write_json
 from icons_repro.core.types import Selection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import lightning as L
 import torch
 from peft import PeftModel
 
-from icons_repro.core.artifacts import OnMetrics
+from icons_repro.core.stop import Stopped, asked_to_stop, heed_signals
+from icons_repro.core.work import OnMetrics
 from icons_repro.training.checkpoint import epoch_folder, save_adapter
 from icons_repro.training.module import InstructionTuner
 
@@ -19,8 +21,8 @@ from icons_repro.training.module import InstructionTuner
 class MetricsWriter(L.Callback):
     """Append `{"step", "loss", "learning_rate", "samples_per_second"}` to a JSON-lines file.
 
-    The loss of a step is the mean over its accumulated micro-batches. On resuming, lines after the
-    resume point are dropped, so that each step has one line.
+    The loss of a step is the mean over its micro-batches, accumulated ones and those of all ranks.
+    On resuming, lines after the resume point are dropped, so that each step has one line.
     """
 
     def __init__(self, path: Path, on_metrics: OnMetrics | None = None) -> None:
@@ -47,7 +49,8 @@ class MetricsWriter(L.Callback):
         batch_idx: int,
     ) -> None:
         """Write a line if this micro-batch ended an optimizer step."""
-        self._losses.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
+        assert isinstance(module, InstructionTuner)
+        self._losses.append(module.last_loss)
         self._samples += len(batch["positions"]) * trainer.world_size
         accumulate = trainer.accumulate_grad_batches
         if (batch_idx + 1) % accumulate and batch_idx + 1 < trainer.num_training_batches:
@@ -55,7 +58,7 @@ class MetricsWriter(L.Callback):
         now = time.perf_counter()
         line: dict[str, float] = {
             "step": trainer.global_step,
-            "loss": sum(self._losses) / len(self._losses),
+            "loss": _mean_over_ranks(sum(self._losses) / len(self._losses), trainer),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "samples_per_second": self._samples / max(now - self._clock, 1e-9),
         }
@@ -65,6 +68,13 @@ class MetricsWriter(L.Callback):
                 file.write(json.dumps(line) + "\n")
             if self.on_metrics:
                 self.on_metrics(line)
+
+
+def _mean_over_ranks(value: float, trainer: L.Trainer) -> float:
+    if trainer.world_size == 1:
+        return value
+    mine = torch.tensor(value, device=trainer.strategy.root_device, dtype=torch.float32)
+    return float(trainer.strategy.reduce(mine, reduce_op="mean"))
 
 
 class EpochAdapters(L.Callback):
@@ -90,6 +100,50 @@ class EpochAdapters(L.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             about = {"steps": trainer.global_step}
             save_adapter(module.model, module.trained(), trainer.optimizers[0], folder, about)
+
+
+class ResumePoints(L.Callback):
+    """Write a resume point every so often, and when the process is told to stop; then stop.
+
+    Only whole optimizer steps are kept. A signal reaches ranks at different steps, so they agree
+    before each one: whoever wants to save, all save.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path = path
+        self.seconds = seconds
+        self._written = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock, and take the signals back from Lightning."""
+        self._written = time.monotonic()
+        heed_signals()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time, or if a signal came."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stop = asked_to_stop() is not None
+        due = time.monotonic() - self._written > self.seconds
+        if not _any_rank(stop or due, trainer):
+            return
+        trainer.save_checkpoint(self.path)
+        self._written = time.monotonic()
+        if _any_rank(stop, trainer):
+            raise Stopped(asked_to_stop() or signal.SIGTERM)
+
+
+def _any_rank(wish: bool, trainer: L.Trainer) -> bool:
+    if trainer.world_size == 1:
+        return wish
+    return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
 
 class LoraCheck(L.Callback):

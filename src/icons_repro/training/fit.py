@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,14 +12,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
-from icons_repro.core.artifacts import OnMetrics
-from icons_repro.core.errors import ConfigError
+from icons_repro.core.files import write_json
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.core.stop import deferred
+from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
     PoolDataModule,
     Schedule,
@@ -31,13 +29,16 @@ from icons_repro.data.datamodule import (
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
-from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter
+from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
+from icons_repro.training.distributed import train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
 
 log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
+DONE = "training.json"
+"""What was trained; written last."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +80,16 @@ class FitJob:
 def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str, Any]:
     """Train as `job` says and write the adapter (or, without LoRA, the model) to `out`.
 
-    More than one device runs in fresh processes under torchrun, so that a Hydra sweep is never
-    nested in DDP. A run that was cut off goes on from `out/resume.ckpt`. Returns counts and times.
+    More than one device runs in processes of their own (`distributed.py`). A run that was cut off
+    goes on from `out/resume.ckpt`. Returns counts and times.
     """
-    if job.trainer.devices * job.trainer.num_nodes == 1:
-        return fit_here(job, out, on_metrics)
-    if job.trainer.num_nodes > 1:
-        raise ConfigError(
-            f"trainer.num_nodes={job.trainer.num_nodes}: one training run spans one node here. "
-            "Use its devices, and a sweep over SLURM for several runs at once."
-        )
-    (out / "job.json").write_text(job.to_json())
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", str(job.trainer.devices)),
-            *("-m", "icons_repro.training.worker", str(out / "job.json"), str(out)),
-        ],
-        check=True,
-    )
-    summary: dict[str, Any] = json.loads((out / "adapter.json").read_text())
+    done = out / DONE
+    if not done.is_file():
+        if job.trainer.devices * job.trainer.num_nodes == 1:
+            fit_here(job, out, on_metrics)
+        else:
+            train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
+    summary: dict[str, Any] = json.loads(done.read_text())
     return summary
 
 
@@ -132,7 +123,7 @@ def fit_here(
     on_metrics: OnMetrics | None = None,
     world_size: int = 1,
     rank: int = 0,
-) -> dict[str, Any]:
+) -> None:
     """Train in this process, which is rank `rank` of `world_size`."""
     started = time.perf_counter()
     quiet_third_parties()
@@ -145,12 +136,13 @@ def fit_here(
     tuner = InstructionTuner(model, job.train, schedule.steps, job.seed)
     trainer = make_trainer(job, out, schedule, on_metrics)
     resume = out / RESUME
-    trainer.fit(
-        tuner,
-        PoolDataModule(dataset, collate, schedule, job.data.num_workers),
-        ckpt_path=str(resume) if resume.exists() else None,
-        weights_only=False if resume.exists() else None,
-    )
+    with deferred():
+        trainer.fit(
+            tuner,
+            PoolDataModule(dataset, collate, schedule, job.data.num_workers),
+            ckpt_path=str(resume) if resume.exists() else None,
+            weights_only=False if resume.exists() else None,
+        )
     summary = {
         "rows": len(np.load(job.positions)),
         "steps": trainer.global_step,
@@ -162,8 +154,8 @@ def fit_here(
         summary["epoch_rates"] = tuner.epoch_rates()
     if trainer.is_global_zero:
         _save(job, tuner, trainer, out, summary)
+        write_json(out / DONE, summary)
         resume.unlink(missing_ok=True)
-    return summary
 
 
 def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
@@ -199,17 +191,7 @@ def make_trainer(
         callbacks.append(LoraCheck())
     if job.keep_epochs:
         callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
-    resumable = schedule.steps > s.checkpoint_every_steps
-    if resumable:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=out,
-                filename=RESUME.removesuffix(".ckpt"),
-                every_n_train_steps=s.checkpoint_every_steps,
-                save_top_k=1,
-                enable_version_counter=False,
-            )
-        )
+    callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
     return L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -221,7 +203,7 @@ def make_trainer(
         gradient_clip_val=s.max_grad_norm,
         logger=False,
         callbacks=callbacks,
-        enable_checkpointing=resumable,
+        enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=out,

@@ -36,6 +36,8 @@ class InstructionTuner(L.LightningModule):
         self.model = model
         self.settings = settings
         self.total_steps = total_steps
+        self.last_loss = math.nan
+        """Of the last micro-batch, before Lightning divides it by the accumulation."""
         self.strict_loading = False  # checkpoints hold only what is trained
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -44,8 +46,10 @@ class InstructionTuner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the mean cross-entropy over the batch's answer tokens."""
-        # Dropout follows from (seed, batch, rank), so that a resumed run draws the same masks.
-        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)))
+        # Dropout follows from the seed and the micro-batch's number among those of all ranks: a
+        # resumed run draws the same masks, and so does another number of devices.
+        number = batch_idx * self.trainer.world_size + self.global_rank
+        torch.manual_seed(hash((self.seed, number)))
         inputs = {k: v for k, v in batch.items() if k != "positions"}
         loss: torch.Tensor = self.model(**inputs, use_cache=False).loss
         if not torch.isfinite(loss):
@@ -54,7 +58,10 @@ class InstructionTuner(L.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
                 "whose answers are all cut away, or lower the learning rate."
             )
-        if "pixel_values" not in batch and self.trainer.world_size > 1:
+        self.last_loss = float(loss.detach())
+        if "pixel_values" not in batch:
+            # LLaVA's dummy image: the projector's gradient is zero, not absent, on any number of
+            # devices, so that Adam's moments move alike.
             loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
         return loss
 

@@ -1,0 +1,37 @@
+"""`hydra/launcher=engine`: Hydra looks for launchers in this namespace alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class EngineLauncher(Launcher):
+    """Runs all jobs of a sweep as one graph of steps, each step once."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what composes the jobs."""
+        self.context, self.config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Compute all jobs; each returns its relative performance, or raises why it failed."""
+        from icons_repro.launcher import launch
+
+        return launch(self.context, self.config, job_overrides, initial_job_idx)
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="engine",
+    node={"_target_": "hydra_plugins.icons_engine.EngineLauncher"},
+    provider="icons_repro",
+)

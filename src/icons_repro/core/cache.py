@@ -1,0 +1,177 @@
+"""One folder for each result, named by what made it.
+
+    <root>/<stage>/<fingerprint>/               complete: it has a manifest.json
+    <root>/<stage>/<fingerprint>.<owner>.part/  an attempt: one owner's, never another's
+    <root>/<stage>/<fingerprint>.shared.part/   an attempt that several workers fill (SharedStep)
+    <root>/<stage>/<fingerprint>.claim          who is making it (claims.py)
+    <root>/workers/<owner>.alive                heartbeats
+
+Deleting any of it is always safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icons_repro.core.claims import WATCH, Heart, Owner, read_owner
+from icons_repro.core.errors import UserError
+from icons_repro.core.files import read_json, write_json
+from icons_repro.core.provenance import provenance
+from icons_repro.core.step import Counts, Step
+from icons_repro.core.trees import flatten
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished step."""
+
+    step: Step
+    path: Path
+    cached: bool
+    """True if nobody had to compute it for this run."""
+    seconds: float
+    """Time its computation took, whenever that was."""
+
+
+class Cache:
+    """Knows where each step's result is, or will be, and what the finished ones say."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, step: Step) -> Path:
+        """Return where the finished step is, or will be."""
+        return self.root / step.stage / step.fingerprint
+
+    def is_ready(self, step: Step) -> bool:
+        """Return whether the step is finished."""
+        return (self.path(step) / MANIFEST).is_file()
+
+    def manifest(self, step: Step) -> dict[str, Any]:
+        """Return the manifest of a finished step. Raises `UserError` naming one that is cut."""
+        found = read_json(self.path(step) / MANIFEST)
+        if not isinstance(found, dict):
+            raise UserError(
+                f"{self.path(step) / MANIFEST} cannot be read; delete {self.path(step)}, and it is "
+                "computed again."
+            )
+        return found
+
+    def artifact(self, step: Step, cached: bool) -> Artifact:
+        """Return a finished step as an artifact."""
+        return Artifact(step, self.path(step), cached, float(self.manifest(step)["seconds"]))
+
+    @property
+    def owner(self) -> Owner:
+        """This process, as an owner of claims and attempts."""
+        return Heart.of(self.root / "workers").owner
+
+    def claim(self, step: Step) -> Path:
+        """Return the file that says who is making the step."""
+        return self.path(step).with_suffix(".claim")
+
+    def attempt(self, step: Step) -> Path:
+        """Return this process's folder for the step, made, with what a dead attempt left.
+
+        Only a resumable step takes up what is left; other leftovers are removed.
+        """
+        mine = self.path(step).with_suffix(f".{self.owner.id}.part")
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        if mine.exists():
+            return mine
+        left = self.path(step).parent.glob(f"{step.fingerprint}.*.part")
+        dead = [part for part in left if self._is_dead(part)]
+        dead.sort(key=lambda part: part.stat().st_mtime)
+        for part in dead[:-1] if step.resumable else dead:
+            shutil.rmtree(part, ignore_errors=True)
+        if step.resumable and dead:
+            os.rename(dead[-1], mine)
+        mine.mkdir(exist_ok=True)
+        return mine
+
+    def shared_attempt(self, step: Step) -> Path:
+        """Return the folder that all workers on the step fill together, made."""
+        part = self.path(step).with_suffix(".shared.part")
+        part.mkdir(parents=True, exist_ok=True)
+        return part
+
+    def _is_dead(self, part: Path) -> bool:
+        name = part.name.split(".")[1]
+        if name == "shared":
+            return False
+        card = self.root / "workers" / f"{name}.alive"
+        owner = read_owner(card)
+        return owner is None or WATCH.dead(owner)
+
+    def publish(self, step: Step, part: Path, counts: Counts | None, seconds: float) -> bool:
+        """Write the manifest and rename an attempt into place; False if another's was quicker."""
+        manifest = {
+            **step.identity,
+            "fingerprint": step.fingerprint,
+            "label": step.label,
+            "counts": dict(counts or {}),
+            "seconds": round(seconds, 3),
+            **provenance(),
+        }
+        write_json(part / MANIFEST, manifest)
+        for _ in range(3):
+            try:
+                os.rename(part, self.path(step))
+                return True
+            except OSError:
+                if not self.path(step).exists():
+                    raise
+            if self.is_ready(step):
+                shutil.rmtree(part, ignore_errors=True)
+                return False
+            self._put_aside(step)
+        raise UserError(f"{self.path(step)} comes back however often it is moved: who writes it?")
+
+    def _put_aside(self, step: Step) -> None:
+        """Move a folder without a manifest out of the way of the whole one."""
+        aside = self.path(step).with_suffix(f".{uuid.uuid4().hex[:8]}.damaged")
+        os.rename(self.path(step), aside)
+        log.warning("%s had no manifest; it is moved to %s", self.path(step), aside)
+
+    def why_missing(self, step: Step) -> str:
+        """Say how the step differs from the most similar finished one of its stage."""
+        found = [read_json(path) for path in sorted((self.root / step.stage).glob(f"*/{MANIFEST}"))]
+        finished = [manifest for manifest in found if isinstance(manifest, dict)]
+        if not finished:
+            return "never computed"
+        differences = [_differences(m, step.identity) for m in finished]
+        nearest = min(differences, key=len)
+        return "; ".join(nearest[:3]) + (f"; {len(nearest) - 3} more" if len(nearest) > 3 else "")
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List what changed between two identities, as `key: old -> new`."""
+    before = dict(flatten({k: old.get(k) for k in ("version", "config")}))
+    after = dict(flatten({k: new[k] for k in ("version", "config")}))
+    changed = [
+        f"{key.removeprefix('config.')}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    inputs = sorted(old.get("inputs", {}).keys() | new["inputs"].keys())
+    return changed + [
+        f"new {name}"
+        for name in inputs
+        if old.get("inputs", {}).get(name) != new["inputs"].get(name)
+    ]
+
+
+def clock() -> float:
+    """Return the time that durations are measured by, in seconds."""
+    return time.perf_counter()

@@ -1,0 +1,54 @@
+"""What a step reads that no step made: known by its content, wherever it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.provenance import file_fingerprint
+from icons_repro.core.step import placement
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A file, a folder's files, or a name on the hub."""
+
+    digest: str = ""
+    """Of a file's content."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of a folder's files: name to digest."""
+    hub: str = ""
+    """A repository on the hub, taken at its word."""
+    path: str = placement("")
+    """Where it is: the path, or the hub's name."""
+
+
+def existing(path: str | None, key: str) -> Path:
+    """Return a configured path, or raise `ConfigError` naming its key."""
+    if path is None:
+        raise ConfigError(f"{key} is not set, and this setup has no world of its own.")
+    if not Path(path).exists():
+        raise ConfigError(f"{key}={path}: no such file or folder.")
+    return Path(path)
+
+
+def file_ref(path: Path, index: Path) -> Ref:
+    """Return a file by its content; `index` remembers digests (`file_fingerprint`)."""
+    return Ref(digest=file_fingerprint(path, index), path=str(path.absolute()))
+
+
+def folder_ref(folder: Path, index: Path, pattern: str = "*") -> Ref:
+    """Return the files of a folder, not of those below it, by their contents."""
+    files = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    digests = {path.name: file_fingerprint(path, index) for path in files}
+    return Ref(files=digests, path=str(folder.absolute()))
+
+
+def source_ref(name: str, index: Path) -> Ref:
+    """Return a checkpoint: a file, a folder, or else a name on the hub."""
+    path = Path(name)
+    if path.is_file():
+        return file_ref(path, index)
+    return folder_ref(path, index) if path.is_dir() else Ref(hub=name, path=name)

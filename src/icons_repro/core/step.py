@@ -1,0 +1,266 @@
+"""A piece of work as a value: what it reads, what it is, and where it may run.
+
+A step is a frozen dataclass in the package that does the work. Its fields are of three kinds:
+
+    inputs       fields that hold other steps, tuples of them, or mappings to them
+    identity     what decides the result: settings, names, hashes of files
+    placement    marked with `placement()`: where and how it runs (devices, threads, batch sizes
+                 that change no number); settings dataclasses mark their own fields in the same way
+
+The fingerprint is a hash of identity and inputs alone, so that it is known before anything runs and
+says nothing about the machine. A step pickles, and reads from JSON in another process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from icons_repro.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from icons_repro.core.work import Work
+
+FINGERPRINT_LENGTH = 16
+PLACEMENT = "placement"
+Counts = Mapping[str, Any]
+"""What a step counted, for its manifest; JSON-ready."""
+
+
+def placement(default: Any = ...) -> Any:
+    """Return a dataclass field that says where or how, and is no part of any fingerprint."""
+    if default is ...:
+        return field(metadata={PLACEMENT: True})
+    return field(default=default, metadata={PLACEMENT: True})
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One piece of work with a name that says exactly what it is."""
+
+    stage: ClassVar[str]
+    """Folder of the cache that its results are in."""
+    group: ClassVar[str]
+    """The user's name for this kind of work: a key of `stages` and of `resources`."""
+    version: ClassVar[int] = 1
+    """Raise it when the code changes what the same fields mean."""
+    resumable: ClassVar[bool] = False
+    """`run` goes on from what a killed attempt left in its folder."""
+    weight: ClassVar[float] = 1.0
+    """Effort of a typical step of this kind, some seconds on the tiny world."""
+    light: ClassVar[bool] = False
+    """Needs no torch: a fresh process starts in no time."""
+
+    @abstractmethod
+    def run(self, work: Work) -> Counts | None:
+        """Fill `work.out`."""
+
+    @property
+    def label(self) -> str:
+        """What a person calls it ("icons 0.2, seed 0")."""
+        return ""
+
+    @property
+    def effort(self) -> float:
+        """How much work it is beside other steps, roughly; decides what is begun first."""
+        return self.weight
+
+    @property
+    def name(self) -> str:
+        """Stage and label, for people."""
+        return f"{self.stage} ({self.label})" if self.label else self.stage
+
+    @cached_property
+    def inputs(self) -> dict[str, Step]:
+        """The steps it reads: by field; of a mapping, by key; of a tuple, numbered from 1."""
+        found: dict[str, Step] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Step):
+                found[f.name] = value
+            elif _is_input(self, f.name):
+                numbered = {f"{f.name}_{n}": step for n, step in enumerate(value, 1)}
+                found |= value if isinstance(value, Mapping) else numbered
+        return found
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is a hash of."""
+        return {
+            "stage": self.stage,
+            "step": type(self).__name__,
+            "version": self.version,
+            "config": {k: v for k, v in identity_of(self).items() if not _is_input(self, k)},
+            "inputs": {name: step.fingerprint for name, step in sorted(self.inputs.items())},
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the identity, 16 hexadecimal digits."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+class SharedStep(Step):
+    """A step whose work falls into parts that any number of workers fill in one folder.
+
+    Who filled a part leaves no trace in the result. Parts are named once, by the worker that comes
+    first; each is claimed by one worker at a time, and taken over if that one dies.
+    """
+
+    natural_parts: ClassVar[int] = 1
+    """About how many parts there are without any chunks (tasks, benchmarks)."""
+
+    @abstractmethod
+    def parts(self, work: Work) -> list[str]:
+        """Reserve what all workers write to, and name the parts; called once for an attempt."""
+
+    @abstractmethod
+    def fill(self, work: Work, parts: Iterator[str]) -> None:
+        """Do the parts that come; a part is done when the next one is asked for."""
+
+    @abstractmethod
+    def finish(self, work: Work) -> Counts | None:
+        """Close the whole, when every part is done."""
+
+    def run(self, work: Work) -> Counts | None:
+        """Fill what is left of the parts; see `core.build`, which shares them out."""
+        raise TypeError("a shared step is filled part by part")
+
+
+def _is_input(step: Step, name: str) -> bool:
+    value = getattr(step, name)
+    held = value.values() if isinstance(value, Mapping) else value
+    held = held if isinstance(value, (tuple, Mapping)) else (value,)
+    return any(isinstance(v, Step) for v in held)
+
+
+def identity_of(value: Any) -> Any:
+    """Return a value as JSON without its placement fields; steps are left as they are."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in fields(value) if not f.metadata.get(PLACEMENT)]
+        return {f.name: identity_of(getattr(value, f.name)) for f in kept}
+    if isinstance(value, Mapping):
+        return {str(key): identity_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [identity_of(item) for item in value]
+    return value
+
+
+def ordered(goals: Sequence[Step]) -> list[Step]:
+    """Return the goals and all they read, inputs first, each once."""
+    seen: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.fingerprint in seen:
+            return
+        for upstream in step.inputs.values():
+            visit(upstream)
+        seen.setdefault(step.fingerprint, step)
+
+    for goal in goals:
+        visit(goal)
+    return list(seen.values())
+
+
+def to_json(step: Step) -> str:
+    """Return the step, and all it reads, as JSON that `from_json` reads in any process."""
+    table = {s.fingerprint: {"type": _type_name(s), "fields": _plain(s)} for s in ordered([step])}
+    return json.dumps({"goal": step.fingerprint, "steps": table}, indent=1) + "\n"
+
+
+def from_json(text: str) -> Step:
+    """Read what `to_json` wrote.
+
+    Raises `ConfigError` if it is no step's JSON, or another version of the program wrote it: its
+    steps would then have other names.
+    """
+    made: dict[str, Step] = {}
+    try:
+        raw = json.loads(text)
+        for fingerprint, entry in raw["steps"].items():
+            made[fingerprint] = _revive(entry["type"], entry["fields"], made)
+            if made[fingerprint].fingerprint != fingerprint:
+                raise ConfigError(
+                    f"the step {entry['type']} {fingerprint} was written by another version of "
+                    "this program: give the command that made it again."
+                )
+        return made[raw["goal"]]
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ConfigError(f"this is not the JSON of a step of this program: {error!r}") from error
+
+
+def _type_name(step: Step) -> str:
+    return f"{type(step).__module__}:{type(step).__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """Return all fields as JSON, steps by their fingerprints."""
+    if isinstance(value, Mapping):
+        return {str(key): _reference(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_reference(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _reference(getattr(value, f.name)) for f in fields(value)}
+    return value
+
+
+def _reference(value: Any) -> Any:
+    return {"$step": value.fingerprint} if isinstance(value, Step) else _plain(value)
+
+
+def _revive(type_name: str, raw: Mapping[str, Any], made: Mapping[str, Step]) -> Step:
+    module, _, name = type_name.partition(":")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, Step)):
+        raise ConfigError(f"{type_name} is no step.")
+    adapters = _adapters(type_name, found)
+    return found(**{key: _value(adapters[key], value, made) for key, value in raw.items()})
+
+
+def _value(adapter: TypeAdapter[Any] | None, raw: Any, made: Mapping[str, Step]) -> Any:
+    if adapter is None:
+        return _referred(raw, made)
+    try:
+        return adapter.validate_python(raw)
+    except ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _referred(raw: Any, made: Mapping[str, Step]) -> Any:
+    """Return the step, tuple of steps or mapping to steps that `raw` names."""
+    if isinstance(raw, list):
+        return tuple(_referred(item, made) for item in raw)
+    if isinstance(raw, dict):
+        inner = {key: _referred(item, made) for key, item in raw.items() if key != "$step"}
+        return made[raw["$step"]] if "$step" in raw else inner
+    return raw
+
+
+_ADAPTERS: dict[str, dict[str, TypeAdapter[Any] | None]] = {}
+
+
+def _adapters(name: str, kind: type[Step]) -> dict[str, TypeAdapter[Any] | None]:
+    """Return what reads each field that holds no step."""
+    if name not in _ADAPTERS:
+        hints = get_type_hints(kind)
+        _ADAPTERS[name] = {
+            f.name: None if _holds_steps(hints[f.name]) else TypeAdapter(hints[f.name])
+            for f in fields(kind)
+        }
+    return _ADAPTERS[name]
+
+
+def _holds_steps(hint: Any) -> bool:
+    inner = getattr(hint, "__args__", ())
+    if isinstance(hint, type) and issubclass(hint, Step):
+        return True
+    return any(_holds_steps(part) for part in inner)

@@ -1,0 +1,70 @@
+"""Stop when told to, with everything kept: SIGTERM, SIGUSR1 and SIGUSR2 end a step in good order.
+
+A training loop is told by a flag, saves, and raises `Stopped`; everything else is interrupted where
+it stands, which loses at most the seconds since the last write.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPED = 75
+"""Exit code of a step that was stopped and can go on (EX_TEMPFAIL)."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(BaseException):
+    """The process was told to stop; what was done is kept.
+
+    Not an `Exception`: nobody handles it by accident.
+    """
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name}; run it again, and it goes on from there")
+        self.number = number
+
+
+class _Asked:
+    """The signal that came, and how many loops look for it themselves."""
+
+    signal: int | None = None
+    deferred = 0
+
+
+def heed_signals() -> None:
+    """Make the signals end the work in good order; only the main thread can ask for this."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    _Asked.signal = number
+    if not _Asked.deferred:
+        raise Stopped(number)
+
+
+def asked_to_stop() -> int | None:
+    """Return the signal that asked, or None."""
+    return _Asked.signal
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within this block a signal only sets the flag; the loop calls `stop_if_asked` when it can."""
+    _Asked.deferred += 1
+    try:
+        yield
+    finally:
+        _Asked.deferred -= 1
+
+
+def stop_if_asked() -> None:
+    """Raise `Stopped` if a signal has come."""
+    if _Asked.signal is not None:
+        raise Stopped(_Asked.signal)

@@ -1,0 +1,116 @@
+"""Which executor a config asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.step import Step
+from icons_repro.engine.inline import InlineExecutor
+from icons_repro.engine.ledger import Ledger
+from icons_repro.engine.local import LocalExecutor
+from icons_repro.engine.resources import Resources, Table
+
+Kind = Literal["inline", "local", "slurm"]
+OnMetrics = Callable[[Step, dict[str, float]], None]
+
+
+class Executor(Protocol):
+    """Works off a ledger."""
+
+    def check(self, ledger: Ledger) -> None:
+        """Raise `ConfigError` for what this machine or cluster cannot do, before work starts."""
+
+    def run(self, ledger: Ledger) -> None:
+        """Compute what is ready until nothing is; a failed step stops only what needs it."""
+
+
+class NoExecutor:
+    """Computes nothing: what is missing stays missing, and is said."""
+
+    workers = 1
+
+    def check(self, ledger: Ledger) -> None:
+        """Nothing is asked of the machine."""
+
+    def run(self, ledger: Ledger) -> None:
+        """Leave everything as it is."""
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """Who walks the graph: this process, `workers` processes here, or a SLURM cluster."""
+
+    kind: Kind = "inline"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    wait: bool = True
+    """Stay and show what the cluster does; False submits and leaves."""
+    report_only: bool = False
+    """Compute nothing; report on what is there."""
+    hours: float = 4.0
+    """Time limit of jobs whose row of `resources` has none."""
+    requeues: int = 20
+    """How often a job that reaches its time limit is queued again."""
+    signal_seconds: int = 120
+    """Time that a job has to save before its limit."""
+    array_parallelism: int = 256
+    """Workers on one step at once."""
+    poll_seconds: float = 5.0
+    """Time between two looks at the queue."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further options of sbatch, by their long names."""
+
+
+def choose_executor(
+    settings: ExecutorSettings,
+    table: Table,
+    workers: int | None,
+    on_metrics: OnMetrics | None = None,
+    preload: tuple[str, ...] = (),
+) -> Executor:
+    """Return the executor.
+
+    `on_metrics` is told of training as it goes, by `inline` alone; `preload` are modules that
+    processes of this machine find imported.
+    """
+    if settings.report_only:
+        return NoExecutor()
+    if settings.kind == "inline":
+        return InlineExecutor(table, on_metrics)
+    if settings.kind == "local":
+        return LocalExecutor(table, workers or _local_workers(table), preload)
+    try:
+        from icons_repro.engine.slurm import SlurmExecutor
+    except ImportError as error:
+        raise ConfigError(
+            f"executor=slurm needs submitit ({error}): pip install submitit"
+        ) from error
+    return SlurmExecutor(settings, table)
+
+
+def _local_workers(table: Table) -> int:
+    """One worker for each GPU, where the work wants GPUs; else one for each core."""
+    from icons_repro.engine.resources import local_gpus
+
+    wants = any((row.gpus or 0) > 0 for row in table.values())
+    return max(1, len(local_gpus()) if wants else (os.cpu_count() or 1))
+
+
+def resolved(
+    table: Mapping[str, Resources], groups: Mapping[str, int], on_gpu: bool, nodes: int
+) -> dict[str, Resources]:
+    """Fill in what the table leaves open: GPUs and nodes of each kind of work.
+
+    `groups` maps every kind of work to the devices that it can use.
+    """
+    made = {}
+    for name, devices in groups.items():
+        row = table.get(name, Resources())
+        gpus = row.gpus if row.gpus is not None else (devices if on_gpu else 0)
+        made[name] = replace(row, gpus=gpus, nodes=max(row.nodes, nodes if devices > 1 else 1))
+    return made

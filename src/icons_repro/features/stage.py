@@ -1,0 +1,110 @@
+"""Features that a model gives, as steps: the arrays that the baselines read, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from icons_repro.core.refs import Ref
+from icons_repro.core.settings import (
+    DataSettings,
+    LoraSettings,
+    SelfFilterSettings,
+    TrainerSettings,
+)
+from icons_repro.core.step import Counts, SharedStep, Step, placement
+from icons_repro.core.work import Work
+from icons_repro.data.stage import Pool
+from icons_repro.models.stage import Base
+from icons_repro.training.stage import WarmUp
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PoolPass(SharedStep):
+    """One pass of a model over the pool, cut into chunks of its batches."""
+
+    group = "features"
+
+    pool: Pool
+
+    def parts(self, work: Work) -> list[str]:
+        """Name the chunks."""
+        from icons_repro.features import jobs
+
+        return jobs.chunk_names(self, work)
+
+    def fill(self, work: Work, parts: Iterator[str]) -> None:
+        """Run the chunks that come."""
+        from icons_repro.features import jobs
+
+        jobs.fill(self, work, parts)
+
+    def finish(self, work: Work) -> Counts:
+        """Close the arrays."""
+        from icons_repro.features import jobs
+
+        return jobs.close(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LlavaPass(PoolPass):
+    """A pass of the warm-up model, or of the base where there is no `warmup`."""
+
+    base: Base
+    warmup: WarmUp | None
+    encoding: DataSettings
+    trainer: TrainerSettings
+    dtype: str
+    """Of the stored vectors."""
+    token_budget: int = placement()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ForwardPass(LlavaPass):
+    """Loss, EL2N, margin and the last hidden layer of every row."""
+
+    stage = "forward"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CoincidePass(LlavaPass):
+    """COINCIDE's attention outputs of every row."""
+
+    stage = "coincide"
+
+    layers: list[int]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClipPass(PoolPass):
+    """CLIP's embedding of every row's image and text."""
+
+    stage = "clip"
+
+    clip: Ref
+    trainer: TrainerSettings
+    workers: int = placement(0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelfFilter(Step):
+    """Self-Filter's difficulty of every row: its score net, trained while the base is tuned."""
+
+    stage = "self_filter"
+    group = "features"
+    resumable = True
+
+    base: Base
+    pool: Pool
+    clip: ClipPass
+    settings: SelfFilterSettings
+    lora: LoraSettings | None
+    """None trains every weight."""
+    encoding: DataSettings
+    trainer: TrainerSettings
+
+    def run(self, work: Work) -> Counts:
+        """Write `difficulty.npy` and the score net."""
+        from icons_repro.features import jobs
+
+        return jobs.self_filter(self, work)

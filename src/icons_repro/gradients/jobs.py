@@ -1,0 +1,171 @@
+"""What the gradient steps do: which model, which rows, which batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+
+from icons_repro.core.step import Counts
+from icons_repro.core.work import Work
+from icons_repro.data.datamodule import PassPlan, open_dataset
+from icons_repro.data.records import RecordTable
+from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.extract import NumberedBatches, opened, row_identities, run_module
+from icons_repro.gradients.features import Feature, build_feature
+from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
+from icons_repro.gradients.store import GradientStore
+from icons_repro.gradients.writer import StoreWriter, open_writer, remaining_batches, seal
+from icons_repro.models.llava import load_model
+from icons_repro.models.lora import gradient_parameters, load_adapter
+from icons_repro.training.checkpoint import epoch_folder
+from icons_repro.training.progress import predict_trainer
+
+BLOCK = 4096
+"""Gradient rows copied at once."""
+
+
+@dataclass(frozen=True)
+class Taker:
+    """The warm-up model, and what takes, shapes and projects its gradients."""
+
+    gradients: PerSampleGradients
+    projector: Projector
+    feature: Feature
+
+    @classmethod
+    def load(cls, step: Gradients, work: Work) -> Taker:
+        """Load the model of a step on its device."""
+        adapter = adapter_of(step, work)
+        dtype = getattr(torch, step.trainer.model_dtype)
+        model = load_model(work.path(step.base), dtype, step.trainer.device)
+        model = load_adapter(model, adapter)  # type: ignore[assignment]
+        parameters = gradient_parameters(model, step.recipe.parameters)
+        gradients = PerSampleGradients(model, parameters, step.recipe.per_sample)
+        return cls(
+            gradients,
+            build_projector(gradients.layout, **step.recipe.projector),
+            build_feature(step.recipe.feature, gradients.layout, adapter / "optimizer.safetensors"),
+        )
+
+    @property
+    def collector(self) -> RowCollector:
+        """What turns batches into rows."""
+        return RowCollector(self.gradients, self.projector, self.feature)
+
+
+def adapter_of(step: Any, work: Work) -> Path:
+    """Return the adapter's folder: the warm-up's end, or one of its epochs."""
+    warmup, epoch = work.path(step.warmup), step.recipe.epoch
+    return warmup if epoch is None else epoch_folder(warmup, epoch)
+
+
+def identities(step: Any) -> dict[str, str]:
+    """Return the names of the model and adapter; rows of others are never multiplied."""
+    at = "" if step.recipe.epoch is None else f"@{step.recipe.epoch}"
+    return {"model": step.base.fingerprint, "adapter": step.warmup.fingerprint + at}
+
+
+def plan(step: Any, work: Work, records: Path, images: Path) -> PassPlan:
+    """Return the batches of every usable row of a records folder, planned once."""
+    dataset, collate = open_dataset(records, images, work.path(step.base), step.encoding)
+    usable = np.flatnonzero(dataset.table.usable)
+    workers = step.encoding.num_workers
+    return PassPlan.of(dataset, collate, usable, step.recipe.token_budget, workers)
+
+
+def pool_plan(step: Any, work: Work) -> PassPlan:
+    """Return the batches of the pool."""
+    pool = work.path(step.pool)
+    return plan(step, work, pool, pool / "images")
+
+
+def chunk_names(step: Any, work: Work) -> list[str]:
+    """Name the chunks of the pool's batches, as even as can be."""
+    return pool_plan(step, work).chunk_names(work.chunks)
+
+
+def fill_pool(step: PoolGradients, work: Work, parts: Iterator[str]) -> None:
+    """Take the gradients of the chunks that come, each batch whole."""
+    taker: Taker | None = None
+    batches = pool_plan(step, work)
+    for part in parts:
+        taker = taker or Taker.load(step, work)
+        with _writer(step, work.out, taker, batches.table) as writer:
+            run(taker.collector, writer, batches, part, step, work.out)
+
+
+def run(
+    collector: RowCollector,
+    writer: StoreWriter,
+    batches: PassPlan,
+    part: str,
+    step: Any,
+    folder: Path,
+) -> None:
+    """Run what is left of a chunk's batches through the collector into the store."""
+    loader = batches.loader(part, partial(remaining_batches, folder))
+    if len(loader):
+        trainer = predict_trainer(batches.title("gradients", part), step.trainer)
+        run_module(collector, writer, NumberedBatches(loader), trainer)
+
+
+def close_pool(step: PoolGradients, work: Work) -> Counts:
+    """Seal the store; rows whose records cannot be used are marked so."""
+    table = RecordTable(work.path(step.pool) / "records.arrow")
+    seal(work.out, np.flatnonzero(~table.usable))
+    return dict(opened(work.out).info.rows)
+
+
+def fill_targets(step: TargetGradients, work: Work, parts: Iterator[str]) -> None:
+    """Take the gradients of the tasks that come."""
+    targets = work.path(step.targets)
+    taker: Taker | None = None
+    for task in parts:
+        taker = taker or Taker.load(step, work)
+        batches = plan(step, work, targets / task, targets / "images")
+        (whole,) = batches.chunk_names(1)
+        with _writer(step, work.out / task, taker, batches.table) as writer:
+            run(taker.collector, writer, batches, whole, step, work.out / task)
+        seal(work.out / task, np.flatnonzero(~batches.table.usable))
+
+
+def count_targets(step: TargetGradients, work: Work) -> Counts:
+    """Return the rows of each task by status."""
+    return {name: dict(opened(work.out / name).info.rows) for name in step.parts(work)}
+
+
+def _writer(step: Gradients, folder: Path, taker: Taker, table: RecordTable) -> StoreWriter:
+    return open_writer(
+        folder,
+        n_rows=len(table),
+        dim=taker.projector.dim,
+        dtype=step.recipe.dtype,
+        identities=row_identities(
+            taker.gradients, taker.projector, taker.feature, identities(step)
+        ),
+        keys=table.keys,
+    )
+
+
+def as_arrays(store: Path, out: Path) -> Counts:
+    """Write a store's rows and lengths as `.npy` files, NaN where there is no gradient."""
+    opened_store = GradientStore.open(store)
+    n, dim = len(opened_store), opened_store.info.dim
+    rows = open_memmap(out / "rows.npy", "w+", np.dtype(np.float16), (n, dim))
+    for start in range(0, n, BLOCK):
+        block = slice(start, min(start + BLOCK, n))
+        rows[block] = opened_store.read(block.start, block.stop).numpy()
+    rows[~opened_store.ok] = np.nan
+    rows.flush()
+    norms = np.where(opened_store.ok, opened_store.norms, np.float32(np.nan))
+    np.save(out / "norms.npy", norms.astype(np.float32))
+    return {"rows": n, "without_feature": int((~opened_store.ok).sum())}

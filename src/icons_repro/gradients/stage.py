@@ -1,0 +1,112 @@
+"""Extract, as steps: gradient stores of the pool and of the target tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from icons_repro.core.settings import DataSettings, TrainerSettings
+from icons_repro.core.step import Counts, SharedStep, Step, placement
+from icons_repro.core.work import Work
+from icons_repro.data.stage import Pool, Targets
+from icons_repro.models.stage import Base
+from icons_repro.training.stage import WarmUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRecipe:
+    """Which gradients, and what is kept of them."""
+
+    parameters: str
+    per_sample: Literal["batched", "loop"]
+    feature: str
+    """`sgd`, `adam` or `sign`."""
+    projector: Mapping[str, Any]
+    dtype: str
+    epoch: int | None = None
+    """The warm-up's epoch that they are taken after, from 1; None is its end."""
+    token_budget: int = placement(4096)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gradients(SharedStep):
+    """Projected per-sample gradients at the warm-up model."""
+
+    group = "extract"
+
+    base: Base
+    warmup: WarmUp
+    recipe: GradientRecipe
+    encoding: DataSettings
+    trainer: TrainerSettings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PoolGradients(Gradients):
+    """One row for each row of the pool, in one store, cut into chunks of its batches."""
+
+    stage = "gradients"
+    weight = 20.0
+
+    pool: Pool
+
+    def parts(self, work: Work) -> list[str]:
+        """Name the chunks."""
+        from icons_repro.gradients import jobs
+
+        return jobs.chunk_names(self, work)
+
+    def fill(self, work: Work, parts: Iterator[str]) -> None:
+        """Take the gradients of the chunks that come."""
+        from icons_repro.gradients import jobs
+
+        jobs.fill_pool(self, work, parts)
+
+    def finish(self, work: Work) -> Counts:
+        """Close the store."""
+        from icons_repro.gradients import jobs
+
+        return jobs.close_pool(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetGradients(Gradients):
+    """One store for each target task; a part is a task."""
+
+    stage = "target_gradients"
+    natural_parts = 8
+
+    targets: Targets
+
+    def parts(self, work: Work) -> list[str]:
+        """Name the tasks."""
+        return sorted(path.parent.name for path in work.path(self.targets).glob("*/records.arrow"))
+
+    def fill(self, work: Work, parts: Iterator[str]) -> None:
+        """Take the gradients of the tasks that come."""
+        from icons_repro.gradients import jobs
+
+        jobs.fill_targets(self, work, parts)
+
+    def finish(self, work: Work) -> Counts:
+        """Count the rows of each task."""
+        from icons_repro.gradients import jobs
+
+        return jobs.count_targets(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InstanceGradients(Step):
+    """A gradient store as plain arrays, for a selector: unit rows, and their lengths before."""
+
+    stage = "instance_gradients"
+    group = "features"
+
+    store: PoolGradients
+
+    def run(self, work: Work) -> Counts:
+        """Write `rows.npy` float16 `[N, d]` and `norms.npy` float32 `[N]`."""
+        from icons_repro.gradients import jobs
+
+        return jobs.as_arrays(work.path(self.store), work.out)

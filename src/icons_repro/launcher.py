@@ -1,0 +1,96 @@
+"""Hydra's side of the engine: the entry point, and `-m` as one graph.
+
+Hydra composes every job of a sweep and hands all of them to its launcher. Ours does not run them
+one after the other: it takes the union of their steps and works that off.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from icons_repro.config import explain_override, register
+from icons_repro.core.errors import UserError
+from icons_repro.core.stop import Stopped
+from icons_repro.pipeline import Job, run_all
+from icons_repro.sweep import close_sweep
+
+log = logging.getLogger(__name__)
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+) -> Sequence[JobReturn]:
+    """Compose all jobs, compute their union, and print the sweep's end.
+
+    Each job returns its relative performance, or raises why it failed.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    composed = [
+        compose_job(context, config, list(overrides), first + i)
+        for i, overrides in enumerate(job_overrides)
+    ]
+    jobs = [Job.of(one) for one in composed]
+    outcomes = run_all(jobs)
+    close_sweep(jobs, outcomes)
+    returns = []
+    for overrides, one, outcome in zip(job_overrides, composed, outcomes, strict=True):
+        made = JobReturn(overrides=list(overrides), cfg=one)
+        failed = isinstance(outcome, UserError)
+        made.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+        made.return_value = outcome
+        returns.append(made)
+    return returns
+
+
+def compose_job(
+    context: HydraContext, config: DictConfig, overrides: list[str], number: int
+) -> DictConfig:
+    """Return the resolved config of one job of a sweep."""
+    job = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(job):
+        job.hydra.job.id, job.hydra.job.num = str(number), number
+    HydraConfig.instance().set_config(job)
+    with open_dict(job):
+        del job["hydra"]
+    OmegaConf.resolve(job)
+    return job
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
+    register()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"\nError: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
+    except (KeyboardInterrupt, Stopped) as stopped:
+        number = stopped.number if isinstance(stopped, Stopped) else 2
+        again = "What is finished is kept; the same command goes on from there."
+        sys.stderr.write(f"\nStopped. {again}\n")
+        sys.exit(128 + number)
+
+
+def _default_config() -> Any:
+    """Return the config without any override, to look for the key that was meant."""
+    GlobalHydra.instance().clear()
+    folder = Path(sys.argv[0]).resolve().parent / "conf"
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose("config")

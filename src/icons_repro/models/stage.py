@@ -1,0 +1,70 @@
+"""Base models as steps: the tiny one that ships, a LLaVA's folder, or one put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from icons_repro.core.refs import Ref
+from icons_repro.core.step import Step
+from icons_repro.core.work import Work
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Base(Step):
+    """A model that runs start from, as a plain Hugging Face folder."""
+
+    stage = "base"
+    group = "prepare"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TinyBase(Base):
+    """The base that ships with the package, written out."""
+
+    width: int
+    shipped: Ref
+
+    def run(self, work: Work) -> None:
+        """Write model and processor."""
+        from icons_repro.models.tiny import write_tiny_base
+
+        write_tiny_base(work.out, self.width)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FolderBase(Base):
+    """Links to a LLaVA in transformers' layout, its chat template ours if one is asked for."""
+
+    folder: Ref
+    template: str | None
+
+    def run(self, work: Work) -> None:
+        """Link the files; write the processor anew with a template."""
+        from icons_repro.models.folder import link_model
+        from icons_repro.models.hub import fetch
+
+        link_model(fetch(self.folder.path), self.template, work.out)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AssembledBase(Base):
+    """A language model, a CLIP tower and LLaVA's projector, joined."""
+
+    language: Ref
+    vision: Ref
+    projector: Ref
+    template: str
+
+    def run(self, work: Work) -> None:
+        """Write model and processor."""
+        from icons_repro.models.assemble import assemble
+        from icons_repro.models.hub import fetch
+
+        projector = fetch(self.projector.path, ["*.bin"])
+        parts = fetch(self.language.path), fetch(self.vision.path), projector
+        assemble(*parts, work.out, template=self.template)
+
+
+SHIPPED = Path(__file__).parent
+"""Where the weights that ship are: `tiny_base`, `tiny_narrow`, `tiny_clip`."""

@@ -1,0 +1,278 @@
+"""Everything one run tells: tracking while it goes, results and the summary at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icons_repro.core.step import Step, ordered
+from icons_repro.evaluation.relative import (
+    Evaluated,
+    Relative,
+    above_blind,
+    blind_scores,
+    relative_performance,
+)
+from icons_repro.evaluation.runner import read_results
+from icons_repro.report.gather import PageInputs, rows_of
+from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
+from icons_repro.report.page import write_page
+from icons_repro.report.results import RunResults, write_results
+from icons_repro.report.summary import print_files, print_summary
+from icons_repro.tracking import Tracker
+
+if TYPE_CHECKING:
+    from icons_repro.engine.ledger import Ledger
+    from icons_repro.experiment import Experiment
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class Reporter:
+    """Follows one run from its first step to its last line on the screen."""
+
+    def __init__(self, experiment: Experiment, config_text: str, ledger: Ledger) -> None:
+        """Make the run's directory, with its whole config in `config.yaml`."""
+        self.experiment = experiment
+        self.config = experiment.config
+        self.ledger = ledger
+        self.cache = ledger.cache
+        self.folder = Path(self.config.paths.run)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(config_text)
+        self._tracker: Tracker | None = None
+
+    @property
+    def tracker(self) -> Tracker:
+        """Where numbers go; opened when the first comes."""
+        if self._tracker is None:
+            names, c = self.config.names, self.config
+            self._tracker = Tracker(
+                self.folder,
+                name=f"{names.selector}-b{c.budget:g}-s{c.seed}",
+                group=f"{names.setup}/{names.experiment}",
+                config=json.loads(json.dumps(c, default=vars)),
+                settings=c.logger,
+            )
+        return self._tracker
+
+    def close(self, failed: bool) -> None:
+        """End tracking."""
+        if self._tracker is not None:
+            self._tracker.finish(failed)
+
+    @property
+    def lines(self) -> list[Line]:
+        """The models that this run is about; the first is its own."""
+        return self.experiment.lines
+
+    @cached_property
+    def curves(self) -> dict[str, str]:
+        """The name of each training's curve, by the step's fingerprint."""
+        found = {self.experiment.graph.warmup.fingerprint: "warmup"}
+        for line in reversed(self.lines):
+            suffix = "" if line.name == THIS_RUN else f"_{line.name}"
+            found[line.adapter.fingerprint] = f"finetune{suffix}"
+        return found
+
+    def on_metrics(self, step: Step, metrics: Mapping[str, float]) -> None:
+        """Track one line of a stage's training metrics as it is made."""
+        if step.fingerprint in self.curves:
+            self.tracker.step(self.curves[step.fingerprint], metrics)
+
+    def finish(self, show: bool) -> float | None:
+        """Write, and with `show` print, what came out of the run's finished steps.
+
+        Returns the relative performance, None where there is none. A run without a selection only
+        says where its steps are.
+        """
+        if "select" not in self.config.stages:
+            goals = self.experiment.goals()
+            if show:
+                print_files({step.name: self.cache.path(step) for step in goals})
+            return None
+        for stage, path in self._curves().items():
+            self.tracker.replay(stage, path)
+        scored = {line.name: self._results(line) for line in self.lines}
+        blind = self._blind(self.experiment.graph.world)
+        relatives = self._relatives(scored, blind)
+        results = self._run_results(scored, blind, relatives)
+        self._track(results, relatives)
+        write_results(self.folder, results)
+        files = self._page(results, scored, blind, relatives) | self._files()
+        if show:
+            order = [name for name in (FULL, RANDOM, THIS_RUN) if scored.get(name)]
+            ends = {n: scored[n] for n in order}
+            print_summary(results, ends, blind, relatives, files, self._next(results))
+        return float(results.relative["value"]) if results.relative else None
+
+    def _results(self, line: Line) -> Results:
+        folder = self._score_folder(line)
+        return read_results(folder) if folder else {}
+
+    def _score_folder(self, line: Line) -> Path | None:
+        """Return where a line's scores are, or None if they are not."""
+        if line.scores is None or not self.cache.is_ready(line.scores):
+            return None
+        return self.cache.path(line.scores)
+
+    def _blind(self, world: Step | None) -> dict[str, float]:
+        if world is None or not self.cache.is_ready(world):
+            return {}
+        return blind_scores(self.cache.path(world) / "world.json")
+
+    def _relatives(
+        self, scored: Mapping[str, Results], blind: Mapping[str, float]
+    ) -> dict[str, Relative | None]:
+        """Compare this run, and random, with full data."""
+        names = self.config.names
+        found = {
+            line.name: Evaluated(
+                line.name,
+                names.setup,
+                self.config.scale,
+                scored[line.name],
+                self._score_folder(line),
+            )
+            for line in self.lines
+            if scored[line.name]
+        }
+        full = found.get(FULL)
+        if full is None:
+            return {}
+        relatives: dict[str, Relative | None] = {}
+        for name in (THIS_RUN, RANDOM):
+            if name in found:
+                relatives[f"{name}, relative to full data"] = relative_performance(
+                    found[name], full
+                )
+                if blind:
+                    relatives[f"{name}, above the blind baseline"] = above_blind(
+                        found[name], full, blind
+                    )
+        return relatives
+
+    def _run_results(
+        self,
+        scored: Mapping[str, Results],
+        blind: Mapping[str, float],
+        relatives: Mapping[str, Relative | None],
+    ) -> RunResults:
+        c, line = self.config, self.lines[0]
+        counts = self.cache.manifest(line.selection)["counts"]
+        influence = line.selection.inputs.get("influence")
+        relative = relatives.get(f"{THIS_RUN}, relative to full data")
+        above = relatives.get(f"{THIS_RUN}, above the blind baseline")
+        trained = self.cache.is_ready(line.adapter)
+        others = {name: found for name, found in scored.items() if name != THIS_RUN and found}
+        compared: dict[str, Mapping[str, float | None]] = {
+            name: {benchmark: result["score"] for benchmark, result in found.items()}
+            for name, found in others.items()
+        }
+        more = {
+            "above_blind": above.to_json() if above else None,
+            "compared_with": compared | ({"blind": blind} if blind else {}),
+        }
+        return RunResults(
+            experiment=c.names.experiment,
+            setup=c.names.setup,
+            scale=c.scale,
+            selector=c.names.selector,
+            budget=c.budget,
+            seed=c.seed,
+            n_pool=counts["usable"],
+            n_selected=counts["selected"],
+            selection=str(self.cache.path(line.selection)),
+            adapter=str(self.cache.path(line.adapter)) if trained else None,
+            influence=str(self.cache.path(influence) / "influence.parquet") if influence else None,
+            benchmarks=scored[THIS_RUN],
+            relative=relative.to_json() | more if relative else None,
+            wandb=self.tracker.describe(),
+            stages=self._stages(),
+        )
+
+    def _stages(self) -> dict[str, dict[str, Any]]:
+        """Say of each step behind this run: fingerprint, cached, seconds."""
+        stages: dict[str, dict[str, Any]] = {}
+        others = {
+            step.fingerprint: f"{step.stage}_{line.name}"
+            for line in self.lines[1:]
+            for step in line.steps
+        }
+        for step in ordered(self.experiment.goals()):
+            if self.cache.is_ready(step):
+                artifact = self.ledger.artifact(step)
+                stages[others.get(step.fingerprint, step.stage)] = {
+                    "fingerprint": step.fingerprint,
+                    "cached": artifact.cached,
+                    "seconds": artifact.seconds,
+                }
+        return stages
+
+    def _track(self, results: RunResults, relatives: Mapping[str, Relative | None]) -> None:
+        sources = json.loads((Path(results.selection) / "sources.json").read_text())
+        self.tracker.summary(
+            {
+                "n_pool": results.n_pool,
+                "n_selected": results.n_selected,
+                "sources": sources,
+                "benchmarks": {n: r["score"] for n, r in results.benchmarks.items()},
+                "relative": {n: r.value for n, r in relatives.items() if r is not None},
+            }
+        )
+
+    def _page(
+        self,
+        results: RunResults,
+        scored: Mapping[str, Results],
+        blind: Mapping[str, float],
+        relatives: Mapping[str, Relative | None],
+    ) -> dict[str, Path]:
+        """Write the page about this run."""
+        line = self.lines[0]
+        pool = self.cache.path(line.selection.inputs["pool"])
+        inputs = PageInputs(
+            results=results,
+            lines={name: found for name, found in scored.items() if found},
+            blind=blind,
+            relatives=relatives,
+            selection=self.cache.path(line.selection),
+            metrics=self._curves(),
+            row_of=rows_of(pool / "records.arrow"),
+            image_root=pool / "images",
+            files=self._files(),
+            config_text=(self.folder / "config.yaml").read_text(),
+        )
+        return {"page": write_page(self.folder, inputs)}
+
+    def _curves(self) -> dict[str, Path]:
+        """Return the training metrics of the finished stages, by the stage's name."""
+        found = {
+            stage: path
+            for fingerprint, stage in self.curves.items()
+            for path in self.cache.root.glob(f"*/{fingerprint}/metrics.jsonl")
+        }
+        return {stage: found[stage] for stage in sorted(found)}
+
+    def _files(self) -> dict[str, Path]:
+        line = self.lines[0]
+        files = {"results": self.folder / "results.json"}
+        files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
+        if self.cache.is_ready(line.adapter):
+            files["adapter"] = self.cache.path(line.adapter)
+        if scores := self._score_folder(line):
+            files["answers"] = scores / "answers"
+        files["metrics"] = self.tracker.path
+        return files
+
+    def _next(self, results: RunResults) -> list[str]:
+        """Return commands worth trying after this run."""
+        other = "random" if results.selector != "random" else "icons"
+        return [
+            f"python run.py -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
+            f"python run.py selector={results.selector} finetune.steps=same_steps",
+            "python run.py plan=true",
+        ]

@@ -1,0 +1,55 @@
+"""The end of a sweep: one table, what failed and why, and the command that goes on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from icons_repro.core.errors import UserError
+from icons_repro.pipeline import Job, Outcome
+from icons_repro.report.results import FILE
+from icons_repro.report.sweep import collect, sweep_rows, sweep_tables
+
+
+def close_sweep(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """Print the sweep's tables and its failures."""
+    console = Console()
+    folders = [Path(job.settings.paths.run) for job in jobs]
+    finished = [
+        folder
+        for folder, outcome in zip(folders, outcomes, strict=True)
+        if not isinstance(outcome, UserError) and (folder / FILE).is_file()
+    ]
+    if finished:
+        console.print()
+        for table in sweep_tables(sweep_rows(collect(finished))):
+            console.print(table.rich())
+    _say_failures(jobs, outcomes, console)
+    roots = sorted({str(folder.parent) for folder in folders})
+    console.print("\n[bold]Files[/]")
+    for root in roots:
+        console.print(f"  {root}", highlight=False, soft_wrap=True)
+
+
+def _say_failures(jobs: Sequence[Job], outcomes: Sequence[Outcome], console: Console) -> None:
+    failed = {
+        Path(job.settings.paths.run).name: outcome
+        for job, outcome in zip(jobs, outcomes, strict=True)
+        if isinstance(outcome, UserError)
+    }
+    if not failed:
+        return
+    console.print(f"\n[bold red]{len(failed)} of {len(jobs)} runs failed[/]")
+    causes: dict[str, list[str]] = {}
+    for name, outcome in failed.items():
+        causes.setdefault(str(outcome), []).append(name)
+    for cause, names in causes.items():
+        console.print(f"  {', '.join(names)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"    {cause}", markup=False, highlight=False, soft_wrap=True)
+    console.print("\nThe same command computes what is missing:")
+    again = shlex.join(["python", *sys.argv])
+    console.print(f"  {again}", markup=False, highlight=False, soft_wrap=True)
