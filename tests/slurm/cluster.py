@@ -100,8 +100,9 @@ class Cluster:
         (self.folder / "owner").write_text(f"{os.getpid()} {born(os.getpid())}")
         (self.folder / "save").mkdir()
         (self.folder / "slurm.conf").write_text(self._config())
-        if version() >= (24, 5):  # older ones refuse the word, and look for no cgroup either
-            (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        # Nothing here uses cgroups, but slurmd looks for them unless told, and fails without.
+        plugin = "disabled" if version() >= (24, 5) else "cgroup/v1"  # loads where none is mounted
+        (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={plugin}\n")
         self._start_munge()
         self._daemon("slurmctld", "-D")
         for node in NODES:
