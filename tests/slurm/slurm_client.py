@@ -67,13 +67,20 @@ class Slurm:
             time.sleep(0.25)
         return record
 
-    def wait_for_output(self, job: str, text: str, timeout: float = 90) -> str:
-        """A job's output once it contains `text`: its process is up and has come this far."""
+    def wait_for_output(self, job: str, text: str, *files: Path, timeout: float = 90) -> str:
+        """What a job has printed, once every file (by default `output(job)`) contains `text`.
+
+        Raises `AssertionError` if the job ends without saying it, or after `timeout` seconds.
+        """
         deadline = time.monotonic() + timeout
-        while text not in (output := self.output(job)):
-            assert time.monotonic() < deadline, f"job {job} never said {text!r}: {output}"
+        while True:
+            over = self.state(job) in ENDED or time.monotonic() > deadline  # before reading
+            paths = files or (self.folder / f"{job}.txt",)
+            said = [path.read_text() if path.exists() else "" for path in paths]
+            if all(text in each for each in said):
+                return "\n".join(said)
+            assert not over, f"job {job} never said {text!r}: {self.show(job)}\n" + "\n".join(said)
             time.sleep(0.25)
-        return output
 
     def cancel(self, job: str) -> None:
         """End a job: SIGTERM, and SIGKILL after KillWait."""
