@@ -26,6 +26,9 @@ demo: setup ## The main job: ICONS against random and full data on the tiny worl
 test: setup ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-slurm: setup ## Run the tests that start a SLURM of two nodes (as root; apt-get install slurm-wlm munge)
+	REQUIRE_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
+
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +44,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test lint bench requirements clean
+.PHONY: help setup demo test test-slurm lint bench requirements clean
