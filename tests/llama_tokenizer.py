@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 
@@ -61,6 +61,23 @@ def llama_like(legacy: bool, extra: tuple[str, ...] = ("<image>",)) -> PreTraine
     )
 
 
+def byte_level(extra: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """Return a BPE over bytes that merges line breaks, as Llama-3's and Qwen's do."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*alphabet, "ĊĊ", "ĊĊĊ", "ĊĊĊĊ"])}
+    merges = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), ("ĊĊ", "ĊĊ")]
+    tokenizer = Tokenizer(BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token=extra[2],
+        pad_token=extra[2],
+        additional_special_tokens=list(extra),
+    )
+
+
 def write_sentencepiece(folder: Path, legacy: bool) -> SentencePieceProcessor:
     """Write `tokenizer.model` and its config as a Vicuna folder has them; return the model."""
     model = io.BytesIO()
@@ -77,6 +94,18 @@ def write_sentencepiece(folder: Path, legacy: bool) -> SentencePieceProcessor:
         minloglevel=2,
     )
     (folder / "tokenizer.model").write_bytes(model.getvalue())
+    write_llama_config(folder, legacy)
+    return SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def write_llama_folder(folder: Path, model: Path, legacy: bool) -> None:
+    """Write what a Vicuna folder has of a tokenizer, from its `tokenizer.model`."""
+    (folder / "tokenizer.model").write_bytes(model.read_bytes())
+    write_llama_config(folder, legacy)
+
+
+def write_llama_config(folder: Path, legacy: bool) -> None:
+    """Write `tokenizer_config.json`; Vicuna-1.5's says `legacy: false`."""
     config = {
         "tokenizer_class": "LlamaTokenizer",
         "legacy": legacy,
@@ -87,7 +116,6 @@ def write_sentencepiece(folder: Path, legacy: bool) -> SentencePieceProcessor:
         "unk_token": "<unk>",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return SentencePieceProcessor(model_proto=model.getvalue())
 
 
 def processor(

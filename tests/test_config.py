@@ -42,6 +42,12 @@ def test_every_shipped_choice_composes_and_is_well_typed(group: str, choice: str
     settings(f"{group}={choice}")
 
 
+def test_llavas_recipe_cuts_no_gradient_in_any_of_its_trainings() -> None:
+    found = settings("setup=llava_665k")
+    trainings = (found.finetune, found.warmup.train, found.features.self_filter.train)
+    assert [training.max_grad_norm for training in trainings] == [None, None, None]
+
+
 def test_budget_and_seed_touch_nothing_before_the_selection() -> None:
     a, b = Graph(settings("budget=0.1", "seed=3")), Graph(settings("budget=0.4", "seed=4"))
     for name in ("pool", "targets", "base", "warmup", "influence"):

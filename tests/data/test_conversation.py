@@ -59,6 +59,20 @@ def test_an_answer_without_text_supervises_its_end_alone(encoder: ConversationEn
     assert supervised(encoder, row) == ["</s>", "2", "</s>"]
 
 
+def test_an_answer_before_the_first_question_is_left_out(encoder: ConversationEncoder) -> None:
+    late = record("what color ?", "blue", image=False)
+    turns = [{"from": "gpt", "value": "red"}, *late.conversations]
+    early = Record(0, "k", {"conversations": turns}, (), "test")
+    assert encoder.encode(early).input_ids.tolist() == encoder.encode(late).input_ids.tolist()
+
+
+def test_in_a_row_without_an_image_an_image_tag_is_text(encoder: ConversationEncoder) -> None:
+    row = record("what is <image> ?", "a <image>", image=False)
+    encoded = encoder.encode(row)
+    assert not (encoded.input_ids == encoder.image_id).any()
+    assert supervised(encoder, row)[-1] == "</s>"
+
+
 def test_truncation_inside_an_answer_keeps_what_is_left(tiny_base: Path) -> None:
     encoder = ConversationEncoder(load_processor(tiny_base), max_length=22)
     whole = ConversationEncoder(encoder.processor, max_length=64)

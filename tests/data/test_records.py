@@ -68,7 +68,7 @@ BAD = {
     "image_outside": row(image="../outside.png"),
     "no_answer": row(answer="  "),
     "unknown_speaker": {"conversations": [{"from": "bot", "value": "hello"}]},
-    "turn_order": {"conversations": [{"from": "gpt", "value": "hello"}]},
+    "turn_order": {"conversations": [*2 * [{"from": "human", "value": "hello"}]]},
     "no_conversations": {"id": "7"},
     "bad_turn": {"conversations": [{"from": "human", "value": None}]},
     "image_token_count": {**row(), "image": ["a/x.png", "a/x.png"]},

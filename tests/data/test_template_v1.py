@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llama_tokenizer import SYSTEM, processor, words_of, write_sentencepiece
+from llama_tokenizer import SYSTEM, byte_level, processor, words_of, write_sentencepiece
 from transformers import AutoTokenizer
 
 from icons_repro.core.types import Record
@@ -66,6 +66,29 @@ def test_several_turns_each_answer_with_its_end_is_supervised(legacy: bool) -> N
         *system(), "▁USER", ":", "▁what", "▁color", "▁ASSISTANT", ":", "*▁red", "*▁birds", "*</s>",
         later_user(legacy), ":", "▁how", "▁many", "▁ASSISTANT", ":", "*▁two", "*</s>",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("opening", ["\n", "?", "\nred"])
+def test_the_space_that_opens_an_answer_is_supervised_where_it_is_a_token(
+    opening: str, legacy: bool
+) -> None:
+    """Words take it in, as `▁red`; before a line break, a digit, 中 or an emoji it stands alone."""
+    found = tokens(record("is it", opening), legacy)
+    answer = found[found.index("▁ASSISTANT") + 2 :]
+    assert answer == ["*▁", *(f"*{c}" for c in opening.replace("red", "")), *answer[2:]]
+    assert all(token.startswith("*") for token in answer)
+
+
+def test_a_question_that_is_an_image_alone_has_no_line_break_and_two_spaces(legacy: bool) -> None:
+    """As in LLaVA: it strips the turn, and sentencepiece puts a space before ` ASSISTANT`."""
+    row = record("<image>", "red", images=1)
+    question = ["▁USER", ":", "▁", *IMAGE, "▁", "▁ASSISTANT", ":"]
+    assert tokens(row, legacy) == [*system(), *question, "*▁red", "*</s>"]
+
+
+def test_a_question_without_text_is_its_role_alone(legacy: bool) -> None:
+    found = tokens(record("", "red"), legacy)
+    assert found[len(system()) :][:3] == ["▁USER", ":", "A"]
 
 
 def test_a_row_without_image_has_no_image_token(legacy: bool) -> None:
@@ -171,3 +194,21 @@ def test_a_template_of_another_family_is_refused() -> None:
 
     with pytest.raises(DataError, match=r"has no token '<\|im_start\|>'"):
         chat_template("qwen", processor("v1").tokenizer)
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_no_token_reaches_from_the_prompt_into_the_answer(name: str) -> None:
+    """An answer that begins with a line break: evaluation's prompt ends with one, alone."""
+    extra, _ = CHATS[name]
+    p = processor(name, tokenizer=byte_level(extra))
+    encoder = ConversationEncoder(p)
+    encoded = encoder.encode(record("a", "\n\nb", "c", "\nd"))
+    ids, on = encoded.input_ids.tolist(), encoded.labels != IGNORE
+    told = p.tokenizer.decode(encoded.input_ids[on], skip_special_tokens=False)
+    end = {"llama3": "<|eot_id|>", "qwen": "<|im_end|>"}[name]
+    assert told == f"\n\nb{end}\nd{end}"
+    asked = p.apply_chat_template([{"role": "user", "content": "a"}], add_generation_prompt=True)
+    prompt = p.tokenizer(asked, add_special_tokens=False)["input_ids"]
+    assert ids[: len(prompt)] == prompt
+    assert on[len(prompt)]
+    assert not on[: len(prompt)].any()

@@ -89,6 +89,20 @@ def test_equal_jobs_give_equal_weights_and_another_seed_does_not(
     assert not all(torch.equal(a[k], c[k]) for k in a)
 
 
+def test_gradients_are_cut_to_a_positive_length_and_by_none_or_zero_not_at_all(
+    job: FitJob, tmp_path: Path
+) -> None:
+    weights = {}
+    for norm in (None, 0, 1e9, 1e-9):
+        out = folder(tmp_path, str(norm))
+        fit(replace(job, train=replace(job.train, max_grad_norm=norm)), out)
+        weights[norm] = load_file(out / "adapter_model.safetensors")
+    whole = weights[None]
+    assert all(torch.equal(whole[k], weights[0][k]) for k in whole)
+    assert all(torch.equal(whole[k], weights[1e9][k]) for k in whole)
+    assert not any(torch.equal(whole[k], weights[1e-9][k]) for k in whole)
+
+
 def _fit_in_child(job: FitJob, out: Path) -> None:
     torch.set_num_threads(1)
     fit(job, out)

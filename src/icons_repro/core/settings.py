@@ -58,7 +58,8 @@ class TrainSettings:
     weight_decay: float = 0.0
     warmup_ratio: float = 0.03
     """Share of the steps with a linearly rising rate, before the cosine."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = None
+    """Length that longer gradients are cut to; None and 0 cut nothing, as in LLaVA-1.5's runs."""
     group_by_length: bool = True
     gradient_checkpointing: bool = placement(False)
     resume_seconds: float = placement(300.0)

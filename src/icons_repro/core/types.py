@@ -27,6 +27,15 @@ def content_key(raw: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def dialogue(turns: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
+    """Return the turns from the first question on: an answer to nothing is left out.
+
+    Source: llava/train/train.py of haotian-liu/LLaVA, `preprocess_v1` ("Skip the first one if it
+    is not from human").
+    """
+    return turns[1:] if turns[0]["from"] == "gpt" else turns
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row of a pool or of a target task, in LLaVA's schema."""
@@ -43,8 +52,8 @@ class Record:
 
     @property
     def conversations(self) -> Sequence[Mapping[str, str]]:
-        """The turns, each `{"from": "human" | "gpt", "value": str}`."""
-        return self.raw["conversations"]
+        """The turns, each `{"from": "human" | "gpt", "value": str}`, a question first."""
+        return dialogue(self.raw["conversations"])
 
 
 @dataclass(frozen=True)

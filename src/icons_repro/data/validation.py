@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from icons_repro.core.types import dialogue
 from icons_repro.data.images import whole_images_only
 
 SPEAKERS = {"human", "gpt"}
@@ -57,9 +58,9 @@ def _check_turns(raw: Mapping[str, Any]) -> RowProblem | None:
                 "unknown_speaker",
                 f"turn {number} is from {turn.get('from')!r}; it must be 'human' or 'gpt'",
             )
-        if turn["from"] != ("human", "gpt")[number % 2]:
-            return RowProblem("turn_order", f"turn {number} is out of order: human speaks first")
-    if not any(turn["from"] == "gpt" and turn["value"].strip() for turn in turns):
+        if number and turn["from"] == turns[number - 1]["from"]:
+            return RowProblem("turn_order", f"turn {number} is out of order: speakers alternate")
+    if not any(turn["from"] == "gpt" and turn["value"].strip() for turn in dialogue(turns)):
         return RowProblem("no_answer", "no turn from 'gpt' has any text")
     return None
 
@@ -69,8 +70,8 @@ def _check_images(raw: Mapping[str, Any], root: Path, level: str) -> RowProblem 
     paths = row_images(raw) if isinstance(images, str | list | None) else (images,)
     if not all(isinstance(path, str) for path in paths):
         return RowProblem("bad_image_field", f"`image` is {images!r}; a path or a list of paths")
-    tokens = sum(turn["value"].count(IMAGE_TOKEN) for turn in raw["conversations"])
-    if tokens != len(paths):
+    tokens = sum(turn["value"].count(IMAGE_TOKEN) for turn in dialogue(raw["conversations"]))
+    if paths and tokens != len(paths):  # in a row without an image the tag is text like any other
         return RowProblem(
             "image_token_count", f"{tokens} {IMAGE_TOKEN} in the text but {len(paths)} images"
         )

@@ -16,7 +16,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     CLIPImageProcessor,
     CLIPVisionModel,
     GenerationConfig,
@@ -27,6 +26,7 @@ from transformers import (
 
 from icons_repro.core.errors import DataError
 from icons_repro.models.template import chat_template
+from icons_repro.models.tokenizer import load_tokenizer
 
 LANGUAGE_TYPES = ("llama", "qwen2", "mistral")
 IMAGE_TOKEN = "<image>"
@@ -89,7 +89,7 @@ def prepare_tokenizer(language: Path) -> Any:
 
     LLaVA-1.5 pads with `<unk>`; a tokenizer without one pads with its end token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(language, local_files_only=True)
+    tokenizer = load_tokenizer(language)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)

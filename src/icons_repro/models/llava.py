@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneratio
 from transformers.utils import logging
 
 from icons_repro.core.errors import DataError
+from icons_repro.models.tokenizer import merge_by_score
 
 SHOW_PROGRESS_FROM = 2**30
 """Bytes of weights from which loading them deserves a progress bar."""
@@ -50,6 +51,7 @@ def load_processor(folder: Path) -> LlavaProcessor:
     """Load the processor of `folder`, checking that its tokenizer knows the image token."""
     processor = AutoProcessor.from_pretrained(_folder(folder), local_files_only=True)
     tokenizer = processor.tokenizer
+    merge_by_score(tokenizer, folder)
     token = processor.image_token
     if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
         raise DataError(
