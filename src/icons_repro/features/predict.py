@@ -25,6 +25,11 @@ class FeaturePass(L.LightningModule):
     def columns(self) -> Columns:
         """The arrays that `rows` gives."""
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """Numbers that a reader of the arrays needs; they stand in the manifest's counts."""
+        return {}
+
     @abstractmethod
     def rows(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return `[B, ...]` of each array, in the order of the batch."""
@@ -38,11 +43,11 @@ class FeaturePass(L.LightningModule):
 def run_pass(
     features: FeaturePass, loader: DataLoader[Batch], arrays: FeatureArrays, trainer: L.Trainer
 ) -> dict[str, int]:
-    """Run the pass over the loader's rows (none, if all are stored); return the counts of rows."""
+    """Run the pass over the loader's rows (none, if all are stored); return counts and `facts`."""
     features.arrays = arrays
     if len(loader):
         trainer.predict(features.eval(), loader, return_predictions=False)
-    return arrays.finish()
+    return {**arrays.finish(), **features.facts}
 
 
 def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:

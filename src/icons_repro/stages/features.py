@@ -55,22 +55,21 @@ def coincide(
     pool: Step,
 ) -> Step:
     """COINCIDE's attention outputs of every row."""
-    layers = list(settings.coincide_layers)
+    layers = settings.coincide_layers
 
     def build(ws: Workspace) -> dict[str, Any]:
-        from icons_repro.features.embeddings import CoincideFeatures
+        from icons_repro.data.datamodule import open_dataset
+        from icons_repro.features.embeddings import CoincideFeatures, prompt_length
 
         def make(model: Any) -> Any:
-            return CoincideFeatures(model, layers, settings.dtype)
+            dataset, _ = open_dataset(ws.inputs["pool"], Path(), ws.inputs["base"], data)
+            return CoincideFeatures(model, prompt_length(dataset.encoder), layers, settings.dtype)
 
-        return {
-            **model_pass(ws, make, settings, data, trainer, "attention outputs"),
-            "layers": len(layers),
-        }
+        return model_pass(ws, make, settings, data, trainer, "attention outputs")
 
     config = {"dtype": settings.dtype, "layers": layers, **pass_config(data, trainer)}
     inputs = pass_inputs(settings, base, warmup, pool)
-    return Step("coincide", build, config, inputs, resumable=True)
+    return Step("coincide", build, config, inputs, version=2, resumable=True)
 
 
 def pass_config(data: DataSettings, trainer: TrainerSettings) -> dict[str, Any]:
