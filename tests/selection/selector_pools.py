@@ -106,6 +106,7 @@ def random_pool(
         half_precision = draw(5).astype(np.float16)
     features = {
         "influence": InfluenceMatrix(influence, TASKS, keys),
+        "influence_as_released": InfluenceMatrix(-influence, TASKS, keys),
         "influence_less": InfluenceMatrix(influence * 2, TASKS, keys),
         "validation_counts": {"vqa": 3, "mme/ocr": 1, "mme/count": 2},
         "forward_stats": {"loss": abs(draw()), "el2n": abs(draw()), "margin": draw()},
