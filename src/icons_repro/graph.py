@@ -81,6 +81,15 @@ class Graph:
         return training.warmup(c.warmup, c.lora, self.encoding, c.trainer, base, self.pool)
 
     @cached_property
+    def full_run_warmup(self) -> Step:
+        """The adapter of the run over the whole pool, part of the way."""
+        c = self.config
+        base = self.selection_base
+        return training.full_run_warmup(
+            c.warmup, c.finetune, c.lora, self.encoding, c.trainer, base, self.pool
+        )
+
+    @cached_property
     def train_gradients(self) -> Sequence[Step]:
         """The pool's gradient stores, one for each checkpoint."""
         jobs = self._gradient_jobs(self.config.gradients)
@@ -109,7 +118,14 @@ class Graph:
             return influence.influence_direct(job, self.config.targets, self.pool, self.targets)
         train = gradients.train_gradients(job, self.pool)
         validation = gradients.target_gradients(job, self.targets)
-        return influence.influence(self.config.targets, self.pool, self.targets, train, validation)
+        return influence.influence(
+            self.config.targets,
+            self.pool,
+            self.targets,
+            train,
+            validation,
+            job.settings.normalise_subtasks,
+        )
 
     def _gradient_jobs(self, settings: GradientSettings) -> list[GradientJob]:
         """Return one job for each checkpoint of the warm-up that `settings` ask for."""
@@ -119,6 +135,8 @@ class Graph:
         )
         if settings.checkpoints == "last":
             return [last]
+        if settings.checkpoints == "full_run":
+            return [replace(last, warmup=self.full_run_warmup)]
         earlier = range(1, c.warmup.train.epochs)
         return [*(replace(last, epoch=epoch) for epoch in earlier), last]
 
@@ -129,6 +147,7 @@ class Graph:
         c = self.config
         makers: Mapping[str, Callable[[], Step | None]] = {
             "influence": lambda: self.influence,
+            "influence_as_released": self._influence_as_released,
             "influence_less": self._influence_less,
             "validation_counts": lambda: self.targets,
             "truth": lambda: self.world,
@@ -189,6 +208,13 @@ class Graph:
         )
         (job,) = self._gradient_jobs(settings)
         return features.instance_gradients(gradients.train_gradients(job, self.pool))
+
+    def _influence_as_released(self) -> Step:
+        """ICONS' released influence: part of the way of the full run, MME's gradients unscaled."""
+        settings = replace(
+            self.config.gradients, checkpoints="full_run", normalise_subtasks=False, shard=None
+        )
+        return self._influence(settings)
 
     def _influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""

@@ -85,6 +85,37 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
 
 
+def test_the_released_influence_is_of_a_step_of_the_full_run_with_raw_subtasks() -> None:
+    g = graph("selector=icons_as_released", "gradients.mode=store")
+    assert make_selector(g.config.selector).requires == {"influence_as_released"}
+    released, ours = g.feature("influence_as_released"), g.feature("influence")
+    assert released.config == {**ours.config, "raw": True}
+    warmup = released.inputs["train"].inputs["warmup"]
+    assert warmup.config["stop_after"] == g.config.warmup.full_run_steps
+    assert warmup.config["train"]["epochs"] == g.config.finetune.epochs
+    assert set(warmup.inputs) == {"base", "pool"}
+    assert warmup.fingerprint == released.inputs["validation"].inputs["warmup"].fingerprint
+    direct = graph("gradients.mode=direct").feature("influence_as_released")
+    assert direct.config["raw"]
+    assert direct.inputs["warmup"].fingerprint == warmup.fingerprint
+
+
+def test_the_released_preset_leaves_out_the_subtasks_that_the_setup_names() -> None:
+    assert make_selector(graph("selector=icons_as_released").config.selector).leave_out == []
+    paper = graph("selector=icons_as_released", "targets=paper").config.selector
+    assert make_selector(paper).leave_out == ["mme/artwork"]
+
+
+def test_validation_rows_are_counted_by_subtask(small) -> None:
+    g, cache = small
+    counts = load_feature("validation_counts", cache.get(g.targets).path, np.ones(160, dtype=bool))
+    assert counts["tiny_mme"] == 4
+    parts = {name: n for name, n in counts.items() if name.startswith("tiny_mme/")}
+    assert sum(parts.values()) == 4
+    cache.get(g.influence)
+    assert set(parts) <= set(cache.manifest(g.influence)["counts"]["columns"])
+
+
 def test_a_released_subset_without_a_path_says_which_key_to_set() -> None:
     with pytest.raises(ConfigError, match=r"features\.released=FILE"):
         graph().feature("released_keys")
@@ -132,6 +163,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, ArtifactCach
         f"features.released={world}/pool.json",
         f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
+        "warmup.full_run_steps=3",
         "projector.dim=64",
     )
     g.index = root / "files.json"
@@ -172,9 +204,13 @@ def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
 
 def test_selection_runs_on_every_made_feature(small) -> None:
     g, cache = small
-    for name in ("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"):
+    arguments = {"longest": {"of": "answers"}, "icons": {"rule": "direct_merge"}}
+    for name in (
+        *("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"),
+        *("icons", "icons_as_released"),
+    ):
         config = graph(f"selector={name}").config.selector
-        extra = {"of": "answers"} if name == "longest" else {}
+        extra = arguments.get(name, {})
         chosen = cache.get(g.selection({**config, **extra}, 0.2, 0)).path
         positions = np.load(chosen / "positions.npy")
         assert len(positions) == (156 if name == "released" else 31), name

@@ -109,6 +109,8 @@ class TargetSettings:
     """Tasks to use; None takes every file of the folder."""
     subtasks: list[str] = field(default_factory=list)
     """Tasks whose rows carry a `category` and are scored sub-task by sub-task, as MME is."""
+    unreleased_subtasks: list[str] = field(default_factory=list)
+    """Sub-tasks `TASK/SUBTASK` without a part in ICONS' released code (`icons_as_released`)."""
     build: dict[str, int] = field(default_factory=dict)
     """Without a `folder`: rows to draw for each task from its benchmark's dev or train split."""
     sources: str | None = None
@@ -156,6 +158,9 @@ class WarmupSettings:
     """Share of the pool, drawn at random, that the warm-up trains on."""
     seed: int = 0
     """Seed of the draw and of training; not the run's seed, so that a sweep warms up once."""
+    full_run_steps: int = 500
+    """For `gradients.checkpoints=full_run`: optimizer steps of the run over the whole pool, by the
+    fine-tuning recipe and its full schedule, after which the adapter is taken."""
     train: TrainSettings = field(default_factory=TrainSettings)
 
 
@@ -184,9 +189,13 @@ class GradientSettings:
     """"lora", "lora+projector", or a regular expression over parameter names."""
     train_feature: Literal["sgd", "adam", "sign"] = "sgd"
     val_feature: Literal["sgd", "adam", "sign"] = "sgd"
-    checkpoints: Literal["last", "epochs"] = "last"
-    """Where gradients are taken: the end of the warm-up (ICONS), or the end of each of its epochs,
-    influence summed by the epochs' mean learning rates (LESS)."""
+    normalise_subtasks: bool = True
+    """False leaves the validation gradients of tasks with sub-tasks (MME's) at their length, as
+    ICONS' released code does."""
+    checkpoints: Literal["last", "epochs", "full_run"] = "last"
+    """Where gradients are taken: the end of the warm-up (ICONS), the end of each of its epochs,
+    influence summed by the epochs' mean learning rates (LESS), or a step of the run over the whole
+    pool (ICONS' released code): `warmup.full_run_steps`."""
     dtype: Literal["float32", "float16", "bfloat16", "int8", "bit1"] = "float16"
     """Type of the stored rows; they are normalised in float32 before."""
     token_budget: int = 4096

@@ -16,7 +16,12 @@ from icons_repro.stages.gradients import GradientJob, gradient_parts, task_folde
 
 
 def influence(
-    settings: TargetSettings, pool: Step, targets: Step, train: Step, validation: Step
+    settings: TargetSettings,
+    pool: Step,
+    targets: Step,
+    train: Step,
+    validation: Step,
+    normalise_subtasks: bool = True,
 ) -> Step:
     """The mean cosine of every pool row with every target task's validation gradients."""
 
@@ -30,12 +35,14 @@ def influence(
             {folder.name: ws.inputs["validation"] / folder.name for folder in folders},
             subtasks=subtask_labels(folders, settings),
             reduce=None,
+            raw_validation=() if normalise_subtasks else settings.subtasks,
             keys=RecordTable(ws.inputs["pool"] / "records.arrow").keys,
         )
         return save(matrix, ws.out)
 
     inputs = {"pool": pool, "targets": targets, "train": train, "validation": validation}
-    return Step("influence", build, {"subtasks": settings.subtasks}, inputs)
+    config = {"subtasks": settings.subtasks} | ({} if normalise_subtasks else {"raw": True})
+    return Step("influence", build, config, inputs)
 
 
 def influence_direct(
@@ -58,6 +65,7 @@ def influence_direct(
             gradients,
             {f.name: whole_loader(ws, job, f, images) for f in folders},
             subtasks=subtask_labels(folders, target_settings),
+            raw=() if settings.normalise_subtasks else target_settings.subtasks,
             feature=build_feature(settings.val_feature, gradients.layout, moments),
             trainer=predict_trainer("gradients of the targets", job.trainer),
         )
@@ -77,11 +85,15 @@ def influence_direct(
         )
         return save(matrix, ws.out)
 
-    config = replace(job, projector={}).config(settings.train_feature) | {
-        "mode": "direct",
-        "val_feature": settings.val_feature,
-        "subtasks": target_settings.subtasks,
-    }
+    config = (
+        replace(job, projector={}).config(settings.train_feature)
+        | {
+            "mode": "direct",
+            "val_feature": settings.val_feature,
+            "subtasks": target_settings.subtasks,
+        }
+        | ({} if settings.normalise_subtasks else {"raw": True})
+    )
     inputs = {"base": job.base, "warmup": job.warmup, "pool": pool, "targets": targets}
     return Step("influence", build, config, inputs, resumable=True)
 

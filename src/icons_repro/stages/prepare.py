@@ -140,11 +140,11 @@ def targets(settings: TargetSettings, policy: RecordPolicy, made: Step | None, i
 
     config: dict[str, Any] = {**asdict(policy), "tasks": settings.tasks}
     if settings.folder is None and made:
-        return Step("targets", build, config, {"made": made})
+        return Step("targets", build, config, {"made": made}, version=2)
     folder = existing(settings.folder, "targets.folder")
     config["images"] = str(existing(settings.images, "targets.images"))
     config["files"] = {p.name: file_fingerprint(p, index) for p in sorted(folder.glob("*.json"))}
-    return Step("targets", build, config)
+    return Step("targets", build, config, version=2)
 
 
 def base_model(settings: ModelSettings, index: Path) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,34 @@ def warmup(
         "keep_epochs": True,
     }
     return Step("warmup", build, config, {"base": base, "pool": pool}, resumable=True)
+
+
+def full_run_warmup(
+    settings: WarmupSettings,
+    recipe: TrainSettings,
+    lora: LoraSettings,
+    data: DataSettings,
+    trainer: TrainerSettings,
+    base: Step,
+    pool: Step,
+) -> Step:
+    """The adapter of a run over the whole pool, as it stands after some of its steps.
+
+    ICONS' released scripts take gradients at such a one, `llava_lora_full/checkpoint-500`
+    (princetonvisualai/icons, scripts/0_get_training_data_grads.sh:4-6).
+    """
+    recipe, steps = replace(recipe, steps="same_epochs"), settings.full_run_steps
+
+    def build(ws: Workspace) -> dict[str, Any]:
+        from icons_repro.data.records import RecordTable
+
+        usable = RecordTable(ws.inputs["pool"] / "records.arrow").usable
+        np.save(ws.out / "positions.npy", np.flatnonzero(usable))
+        return train(ws, recipe, lora, data, trainer, settings.seed, stop_after=steps)
+
+    config = training_config(recipe, lora, data, trainer, settings.seed) | {"stop_after": steps}
+    inputs = {"base": base, "pool": pool}
+    return Step("warmup", build, config, inputs, resumable=True, label=f"full run, step {steps}")
 
 
 def finetune(
@@ -143,6 +171,7 @@ def train(
     trainer: TrainerSettings,
     seed: int,
     keep_epochs: bool = False,
+    stop_after: int | None = None,
 ) -> dict[str, Any]:
     """Run the training loop on `ws.out/positions.npy`."""
     from icons_repro.data.records import RecordTable
@@ -161,6 +190,7 @@ def train(
         data=data,
         trainer=trainer,
         keep_epochs=keep_epochs,
+        stop_after=stop_after,
     )
     summary = fit(job, ws.out, ws.on_metrics)
     return {key: summary[key] for key in ("rows", "steps", "trained_parameters")}
