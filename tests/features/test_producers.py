@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 
 from icons_repro.config import register, typed
 from icons_repro.core.artifacts import ArtifactCache
-from icons_repro.core.errors import ConfigError
+from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.data.records import RecordTable
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
@@ -185,6 +185,29 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     clip = load_feature("clip", cache.get(g.feature("clip")).path, everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
+
+
+def test_blocks_name_the_sources_of_a_file_of_their_size(small) -> None:
+    g, cache = small
+    plain = g.config.data
+    named = replace(plain, blocks={"first": 100, "second": 60})
+    pool = Graph(replace(g.config, data=named)).pool
+    assert pool.fingerprint != g.pool.fingerprint
+    sources = RecordTable(cache.get(pool).path / "records.arrow").sources
+    assert sources[[0, 98, 101, 157]].tolist() == ["first", "first", "second", "second"]
+    swapped = Graph(replace(g.config, data=replace(plain, blocks={"second": 60, "first": 100})))
+    assert swapped.pool.fingerprint != pool.fingerprint
+    other = Graph(replace(g.config, data=replace(plain, blocks={"first": 665298}))).pool
+    with pytest.raises(DataError, match=r"160 rows, and data\.blocks are 665,298"):
+        cache.get(other)
+
+
+def test_the_mixs_twelve_blocks_have_its_rows_and_tive_leaves_textcaps_out() -> None:
+    data = composed("data=llava_665k", "selector=tive")
+    assert sum(data.data.blocks.values()) == data.data.rows == 665298
+    assert len(data.data.blocks) == 12
+    assert data.selector.exclude_sources == ["textcaps"]
+    assert composed("selector=tive").selector.exclude_sources == []
 
 
 def test_batches_of_other_sizes_give_the_same_rows(small) -> None:

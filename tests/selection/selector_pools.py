@@ -121,6 +121,7 @@ def random_pool(
         "released_keys": {"subset": keys[:half], "text": keys[:half], "pool_text": keys},
     }
     sources = np.array(["a", "b", "c"])[rng.integers(0, 3, n)]
+    sources[0] = "a"  # `tive_excluding` leaves it out, so it must be there
     return Pool(keys, sources, rng.integers(1, 50, n), has_image, features)
 
 

@@ -95,6 +95,11 @@ class PoolSettings(DataSettings, RecordPolicy):
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
     """Settings of the tiny world (data/tiny/settings.py)."""
+    blocks: dict[str, int] | None = None
+    """Rows of each contiguous block of the file, in its order: they name the rows' sources. None:
+    rows say themselves (`source`, `task_name`), or their image's top folder does."""
+    pretraining_sources: list[str] = field(default_factory=list)
+    """Sources that the base's pre-training has seen; TIVE leaves them out."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def pool(settings: PoolSettings, world: Step | None, index: Path) -> Step:
         else:
             source, images = Path(str(settings.json)), Path(str(settings.images))
         link(images, ws.out / "images")
-        return build_records(source, images, ws.out, policy)
+        return build_records(source, images, ws.out, policy, settings.blocks)
 
     if world:
         return Step("pool", build, asdict(policy), {"world": world})
@@ -68,6 +68,7 @@ def pool(settings: PoolSettings, world: Step | None, index: Path) -> Step:
         **asdict(policy),
         "pool": file_fingerprint(source, index),
         "images": str(existing(settings.images, "data.images")),
+        **({"blocks": list(settings.blocks.items())} if settings.blocks else {}),
     }
     return Step("pool", build, config)
 
