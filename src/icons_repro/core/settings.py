@@ -213,15 +213,28 @@ class GradientSettings:
 
 @dataclass(frozen=True)
 class SelfFilterSettings:
-    """Stage 1 of Self-Filter: the score net's training. The original: LLaVA-158K, every weight."""
+    """Stage 1 of Self-Filter: the score net's training.
+
+    The original: LLaVA-158K, three passes, every weight but the tower's, 2e-5, batches at random
+    (RayRuiboChen/Self-Filter, scripts/run_stage1_clip.sh).
+    """
 
     lora: bool = True
-    """Train the run's LoRA and projector beside the score net; False trains every weight."""
-    score_learning_rate: float = 1e-3
-    """Of the score net; the original's is not verified."""
+    """Train the run's LoRA and projector beside the score net; False trains every weight but the
+    vision tower's."""
+    score_learning_rate: float | None = None
+    """Of the score net. None: the model's, as the original has one rate for all."""
     seed: int = 0
     """Not the run's seed, so that a sweep trains the score net once."""
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3))
+    train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(epochs=3, group_by_length=False)
+    )
+
+    @property
+    def score_rate(self) -> float:
+        """The score net's learning rate."""
+        given = self.score_learning_rate
+        return self.train.learning_rate if given is None else given
 
 
 @dataclass(frozen=True)

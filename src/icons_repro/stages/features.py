@@ -188,8 +188,9 @@ def self_filter(
 
     config = training_config(chosen.train, lora, data, replace(trainer, devices=1), chosen.seed)
     config |= {"lora": asdict(lora) if chosen.lora else None}
-    config["score_learning_rate"] = chosen.score_learning_rate
-    return Step("self_filter", build, config, {"base": base, "pool": pool, "clip": clip})
+    config["score_learning_rate"] = chosen.score_rate
+    inputs = {"base": base, "pool": pool, "clip": clip}
+    return Step("self_filter", build, config, inputs, version=2)
 
 
 def instance_gradients(store: Step) -> Step:
