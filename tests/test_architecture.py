@@ -98,7 +98,6 @@ def lines_of_code(path: Path) -> int:
     return sum(bool(t) and not t.startswith("#") and n not in documented for n, t in lines)
 
 
-
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_frameworks_stay_where_they_belong(path: Path) -> None:
     for name in imports(path):

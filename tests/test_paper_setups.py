@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TINY_PARTS = [
     *("model=tiny", "lora=tiny", "warmup=tiny", "finetune=tiny", "features=tiny", "trainer=cpu"),
+    "data.blocks=null",
     *("warmup.fraction=0.5", "logger=none"),
 ]
 PAPER_PARTS = [

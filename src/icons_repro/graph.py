@@ -37,7 +37,7 @@ from icons_repro.models.stage import SHIPPED, AssembledBase, Base, FolderBase, T
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import make_selector
 from icons_repro.selection.stage import Select
-from icons_repro.training.stage import FineTune, Pretrain, WarmUp
+from icons_repro.training.stage import FineTune, FullRunWarmUp, Pretrain, SliceWarmUp
 
 
 class Graph:
@@ -70,7 +70,8 @@ class Graph:
         data = self.config.data
         source = file_ref(existing(data.json, "data.json"), self.index)
         images = existing(data.images, "data.images").absolute()
-        return Pool(policy=self.policy, source=source, images=str(images))
+        blocks = tuple((data.blocks or {}).items())
+        return Pool(policy=self.policy, source=source, images=str(images), blocks=blocks)
 
     @cached_property
     def targets(self) -> Targets:
@@ -133,39 +134,51 @@ class Graph:
     # warmup, extract, score
 
     @cached_property
-    def warmup(self) -> WarmUp:
+    def warmup(self) -> SliceWarmUp:
         """The adapter that gradients are taken at."""
+        c = self.config.warmup
+        return SliceWarmUp(**self._trained, train=c.train, fraction=c.fraction)
+
+    @cached_property
+    def full_run_warmup(self) -> FullRunWarmUp:
+        """The adapter of the run over the whole pool, part of the way."""
+        recipe = replace(self.config.finetune, steps="same_epochs")
+        stop = self.config.warmup.full_run_steps
+        return FullRunWarmUp(**self._trained, train=recipe, stop_after=stop)
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        """What every warm-up is made of."""
         c = self.config
-        return WarmUp(
-            base=self.selection_base,
-            pool=self.pool,
-            train=c.warmup.train,
-            lora=c.lora,
-            encoding=self.encoding,
-            trainer=c.trainer,
-            fraction=c.warmup.fraction,
-            seed=c.warmup.seed,
-        )
+        return {
+            "base": self.selection_base,
+            "pool": self.pool,
+            "lora": c.lora,
+            "encoding": self.encoding,
+            "trainer": c.trainer,
+            "seed": c.warmup.seed,
+        }
 
     def train_gradients(
         self, settings: GradientSettings, epoch: int | None = None
     ) -> PoolGradients:
         """The pool's gradients, after an epoch of the warm-up or at its end."""
         recipe = self._recipe(settings, settings.train_feature, epoch)
-        return PoolGradients(**self._at_warmup, recipe=recipe, pool=self.pool)
+        return PoolGradients(**self._at(settings), recipe=recipe, pool=self.pool)
 
     def target_gradients(
         self, settings: GradientSettings, epoch: int | None = None
     ) -> TargetGradients:
         """The target tasks' gradients."""
         recipe = self._recipe(settings, settings.val_feature, epoch)
-        return TargetGradients(**self._at_warmup, recipe=recipe, targets=self.targets)
+        return TargetGradients(**self._at(settings), recipe=recipe, targets=self.targets)
 
-    @property
-    def _at_warmup(self) -> dict[str, Any]:
+    def _at(self, settings: GradientSettings) -> dict[str, Any]:
+        """The model that gradients are of."""
+        full = settings.checkpoints == "full_run"
         return {
             "base": self.selection_base,
-            "warmup": self.warmup,
+            "warmup": self.full_run_warmup if full else self.warmup,
             "encoding": self.encoding,
             "trainer": self.config.trainer,
         }
@@ -195,7 +208,7 @@ class Graph:
 
     def _epochs(self, settings: GradientSettings) -> list[int | None]:
         """Return the checkpoints of the warm-up that `settings` ask for."""
-        if settings.checkpoints == "last":
+        if settings.checkpoints != "epochs":
             return [None]
         return [*range(1, self.config.warmup.train.epochs), None]
 
@@ -215,21 +228,22 @@ class Graph:
         self, settings: GradientSettings, epoch: int | None
     ) -> Influence | DirectInfluence:
         subtasks = self.config.targets.subtasks
+        scored = {"subtasks": subtasks, "raw": [] if settings.normalise_subtasks else subtasks}
         if settings.mode == "direct":
             return DirectInfluence(
-                **self._at_warmup,
+                **self._at(settings),
                 pool=self.pool,
                 targets=self.targets,
                 recipe=self._recipe(settings, settings.train_feature, epoch),
                 val_feature=settings.val_feature,
-                subtasks=subtasks,
+                **scored,
             )
         return Influence(
             pool=self.pool,
             targets=self.targets,
             train=self.train_gradients(settings, epoch),
             validation=self.target_gradients(settings, epoch),
-            subtasks=subtasks,
+            **scored,
         )
 
     # features
@@ -238,6 +252,7 @@ class Graph:
         """Return the step that makes what a selector calls `name` in `requires`."""
         makers: Mapping[str, Callable[[], Step | None]] = {
             "influence": lambda: self.influence,
+            "influence_as_released": self._influence_as_released,
             "influence_less": self._influence_less,
             "validation_counts": lambda: self.targets,
             "truth": lambda: self.world,
@@ -268,7 +283,10 @@ class Graph:
     def _pass(self) -> dict[str, Any]:
         """What a forward pass over the pool reads: the warm-up's model, or the base's."""
         settings = self.config.features
-        return self._at_warmup | {
+        return {
+            "base": self.selection_base,
+            "encoding": self.encoding,
+            "trainer": self.config.trainer,
             "pool": self.pool,
             "warmup": self.warmup if settings.model == "warmup" else None,
             "dtype": settings.dtype,
@@ -305,8 +323,14 @@ class Graph:
             mode="store",
             parameters=self.config.features.instance_parameters,
             train_feature="sgd",
+            checkpoints="last",
         )
         return InstanceGradients(store=self.train_gradients(settings))
+
+    def _influence_as_released(self) -> Step:
+        """ICONS' released influence: part of the way of the full run, MME's gradients unscaled."""
+        settings = replace(self.config.gradients, checkpoints="full_run", normalise_subtasks=False)
+        return self._influence(settings)
 
     def _influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""

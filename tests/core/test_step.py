@@ -75,7 +75,15 @@ def run_alone(step: Number | Shared, tmp_path: Path, *more: str) -> subprocess.C
     file = tmp_path / "step.json"
     file.write_text(to_json(step))
     return subprocess.run(
-        [sys.executable, "-m", "icons_repro.step", str(file), "--cache", str(tmp_path / "c"), *more],
+        [
+            sys.executable,
+            "-m",
+            "icons_repro.step",
+            str(file),
+            "--cache",
+            str(tmp_path / "c"),
+            *more,
+        ],
         env={"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2] / 'src'}"},
         capture_output=True,
         text=True,

@@ -107,6 +107,27 @@ def test_a_cut_file_is_an_error_that_says_so(images: Path, tmp_path: Path) -> No
         build_records(lines, images, tmp_path)
 
 
+def test_blocks_name_the_sources_by_place_and_bad_rows_keep_their_place(
+    images: Path, tmp_path: Path
+) -> None:
+    source, policy = tmp_path / "mix.json", RecordPolicy(on_bad_row="skip")
+    rows = [row(source="own"), row(), row(answer=" "), row(image=None), row()]
+    source.write_text(json.dumps(rows))
+    build_records(source, images, tmp_path, policy, {"vqa": 2, "captions": 2, "chat": 1})
+    table = RecordTable(tmp_path / "records.arrow")
+    assert table.sources.tolist() == ["vqa", "vqa", "", "captions", "chat"]
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_blocks_of_another_file_are_refused_with_the_remedy(
+    last: int, images: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "mix.json"
+    source.write_text(json.dumps([row(), row(), row()]))
+    with pytest.raises(DataError, match=rf"3 rows, .*blocks are {2 + last}: .*data\.blocks=null"):
+        build_records(source, images, tmp_path, None, {"a": 2, "b": last})
+
+
 def test_a_file_without_rows_is_an_error(images: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no rows"):
         build([], images, tmp_path)

@@ -10,7 +10,6 @@ import torch
 from icons_repro.core.settings import DataSettings, LoraSettings
 from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import open_dataset
-from icons_repro.features.embeddings import CoincideFeatures
 from icons_repro.features.forward_stats import (
     ForwardStatistics,
     answer_tokens,
@@ -107,41 +106,3 @@ def test_means_by_row_count_each_token_once() -> None:
     tokens = answer_tokens(hidden, {"labels": labels})
     means = tokens.mean_by_row(torch.tensor([1.0, 3.0, 8.0]), 2)
     assert means.tolist() == [2.0, 8.0]
-
-
-@torch.no_grad()
-def test_coincide_is_tanh_of_modality_means_of_attention_outputs(opened, rows) -> None:
-    dataset, collate, model = opened
-    features = CoincideFeatures(model, [1, 3])
-    found = features.rows(collate([dataset[i] for i in rows]))["rows"]
-    seen: list[torch.Tensor] = []
-    layers = model.get_base_model().model.language_model.layers
-    hooks = [
-        layers[i].self_attn.o_proj.register_forward_hook(lambda m, a, out: seen.append(out))
-        for i in (1, 3)
-    ]
-    for b, position in enumerate(rows):
-        seen.clear()
-        batch = collate([dataset[position]])
-        model(**{k: v for k, v in batch.items() if k not in ("labels", "positions")})
-        image = batch["input_ids"][0] == model.config.image_token_id
-        expected = []
-        for output in seen:
-            for mask in (image, ~image):
-                mean = output[0][mask].mean(0) if mask.any() else torch.zeros(output.shape[-1])
-                half = torch.tanh(mean)
-                expected.append(half / half.norm().clamp_min(1e-12) / 2)
-        torch.testing.assert_close(found[b], torch.cat(expected), rtol=1e-4, atol=1e-5)
-    for hook in hooks:
-        hook.remove()
-
-
-def test_rows_with_an_image_have_length_one_and_text_rows_no_vision_half(opened, rows) -> None:
-    dataset, collate, model = opened
-    with torch.no_grad():
-        found = CoincideFeatures(model, [0, 2]).rows(collate([dataset[i] for i in rows]))["rows"]
-    lengths = found.norm(dim=1)
-    torch.testing.assert_close(lengths, torch.tensor([1.0, 1.0, 0.5**0.5, 0.5**0.5]))
-    vision = found.reshape(4, 2, 2, -1)[:, :, 0]
-    assert (vision[2:] == 0).all()
-    assert (vision[:2] != 0).any(dim=-1).all()

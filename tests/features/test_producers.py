@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
-from icons_repro.core.errors import ConfigError
+from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
@@ -86,6 +86,38 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
 
 
+def test_the_released_influence_is_of_a_step_of_the_full_run_with_raw_subtasks() -> None:
+    g = graph("selector=icons_as_released", "gradients.mode=store")
+    assert make_selector(g.config.selector).requires == {"influence_as_released"}
+    released, ours = g.feature("influence_as_released"), g.feature("influence")
+    assert released.raw == ours.subtasks
+    assert ours.raw == []
+    warmup = released.inputs["train"].inputs["warmup"]
+    assert warmup.stop_after == g.config.warmup.full_run_steps
+    assert warmup.train.epochs == g.config.finetune.epochs
+    assert set(warmup.inputs) == {"base", "pool"}
+    assert warmup.fingerprint == released.inputs["validation"].inputs["warmup"].fingerprint
+    direct = graph("gradients.mode=direct").feature("influence_as_released")
+    assert direct.raw
+    assert direct.inputs["warmup"].fingerprint == warmup.fingerprint
+
+
+def test_the_released_preset_leaves_out_the_subtasks_that_the_setup_names() -> None:
+    assert make_selector(graph("selector=icons_as_released").config.selector).leave_out == []
+    paper = graph("selector=icons_as_released", "targets=paper").config.selector
+    assert make_selector(paper).leave_out == ["mme/artwork"]
+
+
+def test_validation_rows_are_counted_by_subtask(small) -> None:
+    g, cache = small
+    counts = load_feature("validation_counts", obtain(g.targets, cache), np.ones(160, dtype=bool))
+    assert counts["tiny_mme"] == 4
+    parts = {name: n for name, n in counts.items() if name.startswith("tiny_mme/")}
+    assert sum(parts.values()) == 4
+    obtain(g.influence, cache)
+    assert set(parts) <= set(cache.manifest(g.influence)["counts"]["columns"])
+
+
 def test_a_released_subset_without_a_path_says_which_key_to_set() -> None:
     with pytest.raises(ConfigError, match=r"features\.released=FILE"):
         graph().feature("released_keys")
@@ -133,6 +165,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         f"features.released={world}/pool.json",
         f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
+        "warmup.full_run_steps=3",
         "projector.dim=64",
     )
     g.index = root / "files.json"
@@ -156,6 +189,29 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
 
 
+def test_blocks_name_the_sources_of_a_file_of_their_size(small) -> None:
+    g, cache = small
+    plain = g.config.data
+    named = replace(plain, blocks={"first": 100, "second": 60})
+    pool = Graph(replace(g.config, data=named)).pool
+    assert pool.fingerprint != g.pool.fingerprint
+    sources = RecordTable(obtain(pool, cache) / "records.arrow").sources
+    assert sources[[0, 98, 101, 157]].tolist() == ["first", "first", "second", "second"]
+    swapped = Graph(replace(g.config, data=replace(plain, blocks={"second": 60, "first": 100})))
+    assert swapped.pool.fingerprint != pool.fingerprint
+    other = Graph(replace(g.config, data=replace(plain, blocks={"first": 665298}))).pool
+    with pytest.raises(DataError, match=r"160 rows, and data\.blocks are 665,298"):
+        cache.get(other)
+
+
+def test_the_mixs_twelve_blocks_have_its_rows_and_tive_leaves_textcaps_out() -> None:
+    data = composed("data=llava_665k", "selector=tive")
+    assert sum(data.data.blocks.values()) == data.data.rows == 665298
+    assert len(data.data.blocks) == 12
+    assert data.selector.exclude_sources == ["textcaps"]
+    assert composed("selector=tive").selector.exclude_sources == []
+
+
 def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
     g, cache = small
     settings = replace(g.config.features, token_budget=200)
@@ -177,9 +233,13 @@ def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
 
 def test_selection_runs_on_every_made_feature(small) -> None:
     g, cache = small
-    for name in ("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"):
+    arguments = {"longest": {"of": "answers"}, "icons": {"rule": "direct_merge"}}
+    for name in (
+        *("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"),
+        *("icons", "icons_as_released"),
+    ):
         config = graph(f"selector={name}").config.selector
-        extra = {"of": "answers"} if name == "longest" else {}
+        extra = arguments.get(name, {})
         chosen = obtain(g.selection({**config, **extra}, 0.2, 0), cache)
         positions = np.load(chosen / "positions.npy")
         assert len(positions) == (156 if name == "released" else 31), name

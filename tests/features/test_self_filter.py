@@ -14,9 +14,14 @@ from icons_repro.core.settings import (
     SelfFilterSettings,
     TrainSettings,
 )
+from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import open_dataset
-from icons_repro.features.forward_stats import sample_losses
-from icons_repro.features.self_filter import ScoreNet, ScoreTuner, train_score_net
+from icons_repro.features.self_filter import (
+    ScoreNet,
+    ScoreTuner,
+    all_but_the_tower,
+    train_score_net,
+)
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
 from icons_repro.training.fit import FitJob
@@ -37,33 +42,86 @@ def embeddings(n: int, text_only: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_difficulty_is_minus_a_linear_map_with_a_zero_image_half_for_text_rows() -> None:
     image, text = embeddings(6, np.array([2]))
     net = ScoreNet(image, text)
+    assert net.linear.bias is None  # a softmax over rows could not see one
     with torch.no_grad():
         net.linear.weight.copy_(torch.arange(8.0))
-        net.linear.bias.fill_(0.5)
     found = net.difficulty(np.array([0, 2, 5]), 6)
     w = np.arange(8.0)
-    assert found[0] == pytest.approx(-(np.concatenate([image[0], text[0]]) @ w + 0.5), rel=1e-5)
-    assert found[2] == pytest.approx(-(text[2] @ w[4:] + 0.5), rel=1e-5)
+    assert found[0] == pytest.approx(-(np.concatenate([image[0], text[0]]) @ w), rel=1e-5)
+    assert found[2] == pytest.approx(-(text[2] @ w[4:]), rel=1e-5)
     assert np.isnan(found[[1, 3, 4]]).all()
 
 
-def test_the_loss_is_the_softmax_weighted_sum_of_sample_losses(small_world, tiny_base) -> None:
+def test_the_net_starts_from_a_normal_of_vicunas_initializer_range() -> None:
+    wide = np.zeros((1, 2000), dtype=np.float32)
+    a, b, other = (ScoreNet(wide, wide, seed=s).linear.weight.detach() for s in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, other)
+    assert a.std().item() == pytest.approx(0.02, rel=0.05)
+    assert abs(a.mean().item()) < 0.001
+
+
+def test_the_net_is_float32_whatever_the_model_is_moved_to() -> None:
+    net = ScoreNet(*embeddings(6, np.array([2])))
+    before, scores = net.linear.weight.detach().clone(), net(torch.arange(6))
+    torch.nn.ModuleList([net]).to(torch.bfloat16)
+    assert torch.equal(net.linear.weight, before)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(torch.arange(6)), scores)
+
+
+def test_the_net_learns_at_the_models_rate_unless_told_otherwise() -> None:
+    assert SETTINGS.score_rate == 0.05
+    assert replace(SETTINGS, score_learning_rate=None).score_rate == SETTINGS.train.learning_rate
+
+
+@pytest.fixture
+def weighed(small_world: Path, tiny_base: Path):
+    """A batch of rows of different length, one without answers, a model and a net."""
     dataset, collate = open_dataset(
         small_world / "pool", small_world / "images", tiny_base, DataSettings(max_length=128)
     )
-    batch = collate([dataset[i] for i in (0, 100, 299)])
-    image, text = embeddings(len(dataset), np.flatnonzero(dataset.table.image_counts == 0))
-    net = ScoreNet(image, text)
-    torch.nn.init.normal_(net.linear.weight)
+    batch = collate([dataset[i] for i in (0, 100, 200, 299)])
+    batch["labels"][1] = IGNORE
+    net = ScoreNet(*embeddings(len(dataset), np.flatnonzero(dataset.table.image_counts == 0)))
     model = attach_lora(load_model(tiny_base), LoraSettings(rank=2, alpha=4, dropout=0.0))
+    return batch, net, model
+
+
+def test_the_loss_weighs_each_rows_tokens_by_its_share_of_the_softmax(weighed) -> None:
+    batch, net, model = weighed
+    torch.nn.init.normal_(net.linear.weight)
     loss = ScoreTuner(model, net, SETTINGS, steps=1).training_step(batch, 0)
-    with torch.no_grad():
-        w = net(batch["positions"]).double().exp()
-        expected = (w / w.sum() * sample_losses(model, batch)).sum()
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions")}
+    with torch.no_grad():  # the source's loss, token by token
+        logits = model(**inputs, use_cache=False).logits[:, :-1].double()
+        weights = net(batch["positions"]).double().softmax(0) * len(batch["labels"])
+        targets = batch["labels"][:, 1:]
+        valid = targets != IGNORE
+        chosen = logits.softmax(-1).gather(2, targets.clamp_min(0)[:, :, None])[:, :, 0]
+        expected = (-chosen.log() * valid * weights[:, None]).sum() / valid.sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
     assert net.linear.weight.grad is not None
     assert net.linear.weight.grad.abs().sum() > 0
+
+
+def test_equal_weights_give_the_models_own_loss_and_no_answers_give_none(weighed) -> None:
+    batch, net, model = weighed
+    torch.nn.init.zeros_(net.linear.weight)
+    tuner = ScoreTuner(model, net, SETTINGS, steps=1)
+    inputs = {k: v for k, v in batch.items() if k != "positions"}
+    own = model(**inputs, use_cache=False).loss
+    assert tuner.training_step(batch, 0).item() == pytest.approx(own.item(), rel=1e-5)
+    batch["labels"][:] = IGNORE
+    assert tuner.training_step(batch, 0).item() == 0
+
+
+def test_without_lora_every_weight_but_the_towers_is_trained(tiny_base: Path) -> None:
+    model = all_but_the_tower(load_model(tiny_base))
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if ".vision_tower." in name}
+    assert frozen
 
 
 @pytest.mark.parametrize("lora", [True, False])

@@ -67,6 +67,23 @@ def test_direct_scores_are_the_unprojected_stores_scores(
     assert reduce_subtasks(direct, "max").tasks == ("a", "b")
 
 
+def test_raw_tasks_keep_the_lengths_of_their_validation_rows(
+    gradients: PerSampleGradients, tmp_path: Path
+) -> None:
+    directions = task_directions(
+        gradients, VALIDATION, subtasks=SUBTASKS, raw={"b"}, trainer=quiet()
+    )
+    direct = score_direct(gradients, directions, batches(6), tmp_path / "d", trainer=quiet())
+    projector, how = Unprojected(gradients.layout), {"dtype": "float32", "trainer": quiet()}
+    train = extract(gradients, projector, batches(6), tmp_path / "t", **how)
+    val = {t: extract(gradients, projector, d, tmp_path / t, **how) for t, d in VALIDATION.items()}
+    stored = score(train, val, subtasks=SUBTASKS, reduce=None, raw_validation={"b"})
+    np.testing.assert_allclose(direct.values, stored.values, rtol=1e-4, atol=1e-6)
+    plain = score(train, val, subtasks=SUBTASKS, reduce=None).values
+    assert np.array_equal(stored.values[:, 0], plain[:, 0])
+    assert not np.allclose(stored.values[:, 1:], plain[:, 1:], rtol=0.1)
+
+
 @pytest.mark.parametrize("kind", ["count_sketch", "rademacher", "srht"])
 def test_projected_scores_are_within_the_projections_noise_of_direct_ones(
     gradients: PerSampleGradients, tmp_path: Path, kind: str

@@ -106,6 +106,7 @@ def random_pool(
         half_precision = draw(5).astype(np.float16)
     features = {
         "influence": InfluenceMatrix(influence, TASKS, keys),
+        "influence_as_released": InfluenceMatrix(-influence, TASKS, keys),
         "influence_less": InfluenceMatrix(influence * 2, TASKS, keys),
         "validation_counts": {"vqa": 3, "mme/ocr": 1, "mme/count": 2},
         "forward_stats": {"loss": abs(draw()), "el2n": abs(draw()), "margin": draw()},
@@ -120,6 +121,7 @@ def random_pool(
         "released_keys": {"subset": keys[:half], "text": keys[:half], "pool_text": keys},
     }
     sources = np.array(["a", "b", "c"])[rng.integers(0, 3, n)]
+    sources[0] = "a"  # `tive_excluding` leaves it out, so it must be there
     return Pool(keys, sources, rng.integers(1, 50, n), has_image, features)
 
 

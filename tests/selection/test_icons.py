@@ -107,12 +107,51 @@ def test_raw_max_follows_the_task_with_the_largest_scale_and_calibration_undoes_
     assert even["task1"] >= 0.4
 
 
-def test_subtask_counts_add_up_for_direct_merge():
-    values = np.array([[1.0, 0, 0], [0, 3, 1], [0, 1, 3]])
-    counts = {"vqa": 1, "mme/ocr": 1, "mme/n": 2}
-    pool = make_pool(values, ("vqa", "mme/ocr", "mme/n"), validation_counts=counts)
-    chosen = Icons(rule="direct_merge").select(pool, 2, RNG)
-    assert chosen.scores.tolist() == [0.25, 2.25, 2.25]
+def test_direct_merge_is_the_mean_over_the_union_of_all_validation_rows():
+    """A merged task once had the maximum of its sub-tasks, weighed as all of its rows."""
+    rows = {"vqa": 3, "mme/ocr": 1, "mme/n": 5, "mme": 2}  # the last: MME's rows without a sub-task
+    rng = np.random.default_rng(8)
+    cosines = {name: rng.standard_normal((50, n)) for name, n in rows.items()}
+    values = np.column_stack([c.mean(axis=1) for c in cosines.values()])
+    counts = {"vqa": 3, "mme": 8, "mme/ocr": 1, "mme/n": 5}
+    pool = make_pool(values, tuple(cosines), validation_counts=counts)
+    union = np.concatenate(list(cosines.values()), axis=1).mean(axis=1)
+    for subtasks in ("max", "mean", "separate"):
+        chosen = Icons(rule="direct_merge", subtasks=subtasks).select(pool, 10, RNG)
+        np.testing.assert_allclose(chosen.scores, union, atol=1e-6)
+        assert chosen.positions.tolist() == np.sort(np.argsort(union)[-10:]).tolist()
+
+
+def test_direct_merge_weighs_a_task_that_is_scored_whole_by_all_of_its_rows():
+    values = np.array([[1.0, 0], [0, 1]])
+    counts = {"vqa": 1, "mme": 3, "mme/ocr": 1, "mme/n": 2}
+    pool = make_pool(values, ("vqa", "mme"), validation_counts=counts)
+    assert Icons(rule="direct_merge").select(pool, 1, RNG).scores.tolist() == [0.25, 0.75]
+
+
+def test_a_subtask_left_out_neither_votes_nor_weighs():
+    values = np.array([[1.0, 0, 9], [0, 3, 0], [2, 1, 0]])
+    columns, counts = ("vqa", "mme/ocr", "mme/artwork"), {"vqa": 1, "mme/ocr": 1, "mme/artwork": 9}
+    pool = make_pool(values, columns, validation_counts=counts)
+    without = Icons(leave_out=["mme/artwork"]).select(pool, 1, RNG)
+    assert without.columns["influence/mme"].tolist() == [0, 3, 1]
+    merged = Icons(rule="direct_merge", leave_out=["mme/artwork"]).select(pool, 1, RNG)
+    assert merged.scores.tolist() == [0.5, 1.5, 1.5]
+    with pytest.raises(ConfigError, match=r"'mme/art'; known are mme/ocr, mme/artwork"):
+        Icons(leave_out=["mme/art"]).select(pool, 1, RNG)
+    other = make_pool(values[:, :1], ("vqa",))
+    assert Icons(leave_out=["mme/artwork"]).select(other, 1, RNG).positions.tolist() == [2]
+
+
+def test_the_released_preset_reads_its_own_influence():
+    values = np.array([[1.0, 0], [0, 1], [3, 3]])
+    pool = make_pool(values)
+    released = InfluenceMatrix(-values.astype(np.float32), ("task0", "task1"), pool.keys)
+    features = {**pool.features, "influence_as_released": released}
+    pool = Pool(pool.keys, pool.sources, pool.words, pool.has_image, features)
+    chosen = Icons(influence="influence_as_released")
+    assert chosen.requires == {"influence_as_released"}
+    assert 2 not in chosen.select(pool, 2, RNG).positions
 
 
 def test_released_ties_are_numpys():

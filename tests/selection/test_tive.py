@@ -6,9 +6,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from literal import cosine, rng, with_features
 from selector_pools import random_pool
 
+from icons_repro.core.errors import ConfigError
 from icons_repro.selection.tive import Tive
 
 
@@ -34,6 +36,13 @@ def test_tive_shares_the_budget_by_mean_gradient_norm():
     assert Tive().select(pool, 45, rng()).notes["quota_by_source"] == {"a": 20, "b": 17, "c": 8}
     without = Tive(exclude_sources=["a"]).select(pool, 12, rng())
     assert without.notes["quota_by_source"] == {"b": 8, "c": 4}
+
+
+def test_a_source_to_leave_out_that_the_pool_lacks_is_refused_with_those_it_has():
+    """Image folders once stood for LLaVA-665K's sources, and `textcaps` matched nothing."""
+    pool = replace(random_pool(0, 6), sources=np.array(["coco", "gqa", "vg"] * 2))
+    with pytest.raises(ConfigError, match=r"'textcaps', which is no source .* coco, gqa, vg"):
+        Tive(exclude_sources=["textcaps"]).select(pool, 2, rng())
 
 
 def test_tive_draws_with_softmax_probabilities():

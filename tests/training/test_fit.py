@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from icons_repro.core.errors import DataError
+from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.models.llava import load_model
@@ -149,6 +149,20 @@ def test_epochs_are_kept_as_they_ended_with_their_mean_rates(job: FitJob, tmp_pa
         rates[step] = 0.0 if step == 0 else 0.5 * (1 + math.cos(math.pi * (step - 1) / 23))
     expected = [3e-3 * sum(rates[8 * e : 8 * e + 8]) / 8 for e in range(3)]
     assert epoch_rates(out) == pytest.approx(expected)
+
+
+def test_a_run_stopped_early_stands_where_the_whole_run_stood_at_that_step(
+    job: FitJob, tmp_path: Path
+) -> None:
+    job = replace(job, train=replace(job.train, epochs=2))
+    whole, stopped = folder(tmp_path, "whole"), folder(tmp_path, "stopped")
+    fit(replace(job, keep_epochs=True), whole)
+    assert fit(replace(job, stop_after=8), stopped)["steps"] == 8
+    for name in ("adapter_model", "projector", "optimizer"):
+        a, b = (load_file(p / f"{name}.safetensors") for p in (whole / "epoch_1", stopped))
+        assert all(torch.equal(a[k], b[k]) for k in a), name
+    with pytest.raises(ConfigError, match=r"has 16 steps.*after 17.*warmup\.full_run_steps"):
+        fit(replace(job, stop_after=17), folder(tmp_path, "short"))
 
 
 def test_two_processes_train_like_one(job: FitJob, tmp_path: Path) -> None:

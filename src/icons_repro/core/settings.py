@@ -99,6 +99,11 @@ class PoolSettings(DataSettings, RecordPolicy):
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
     """Settings of the tiny world (data/tiny/settings.py)."""
+    blocks: dict[str, int] | None = None
+    """Rows of each contiguous block of the file, in its order: they name the rows' sources. None:
+    rows say themselves (`source`, `task_name`), or their image's top folder does."""
+    pretraining_sources: list[str] = field(default_factory=list)
+    """Sources that the base's pre-training has seen; TIVE leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class TargetSettings:
     """Tasks to use; None takes every file of the folder."""
     subtasks: list[str] = field(default_factory=list)
     """Tasks whose rows carry a `category` and are scored sub-task by sub-task, as MME is."""
+    unreleased_subtasks: list[str] = field(default_factory=list)
+    """Sub-tasks `TASK/SUBTASK` without a part in ICONS' released code (`icons_as_released`)."""
     build: dict[str, int] = field(default_factory=dict)
     """Without a `folder`: rows to draw for each task from its benchmark's dev or train split."""
     sources: str | None = None
@@ -160,6 +167,9 @@ class WarmupSettings:
     """Share of the pool, drawn at random, that the warm-up trains on."""
     seed: int = 0
     """Seed of the draw and of training; not the run's seed, so that a sweep warms up once."""
+    full_run_steps: int = 500
+    """For `gradients.checkpoints=full_run`: optimizer steps of the run over the whole pool, by the
+    fine-tuning recipe and its full schedule, after which the adapter is taken."""
     train: TrainSettings = field(default_factory=TrainSettings)
 
 
@@ -188,9 +198,13 @@ class GradientSettings:
     """"lora", "lora+projector", or a regular expression over parameter names."""
     train_feature: Literal["sgd", "adam", "sign"] = "sgd"
     val_feature: Literal["sgd", "adam", "sign"] = "sgd"
-    checkpoints: Literal["last", "epochs"] = "last"
-    """Where gradients are taken: the end of the warm-up (ICONS), or the end of each of its epochs,
-    influence summed by the epochs' mean learning rates (LESS)."""
+    normalise_subtasks: bool = True
+    """False leaves the validation gradients of tasks with sub-tasks (MME's) at their length, as
+    ICONS' released code does."""
+    checkpoints: Literal["last", "epochs", "full_run"] = "last"
+    """Where gradients are taken: the end of the warm-up (ICONS), the end of each of its epochs,
+    influence summed by the epochs' mean learning rates (LESS), or a step of the run over the whole
+    pool (ICONS' released code): `warmup.full_run_steps`."""
     dtype: Literal["float32", "float16", "bfloat16", "int8", "bit1"] = "float16"
     """Type of the stored rows; they are normalised in float32 before."""
     token_budget: int = placement(4096)
@@ -199,15 +213,28 @@ class GradientSettings:
 
 @dataclass(frozen=True)
 class SelfFilterSettings:
-    """Stage 1 of Self-Filter: the score net's training. The original: LLaVA-158K, every weight."""
+    """Stage 1 of Self-Filter: the score net's training.
+
+    The original: LLaVA-158K, three passes, every weight but the tower's, 2e-5, batches at random
+    (RayRuiboChen/Self-Filter, scripts/run_stage1_clip.sh).
+    """
 
     lora: bool = True
-    """Train the run's LoRA and projector beside the score net; False trains every weight."""
-    score_learning_rate: float = 1e-3
-    """Of the score net; the original's is not verified."""
+    """Train the run's LoRA and projector beside the score net; False trains every weight but the
+    vision tower's."""
+    score_learning_rate: float | None = None
+    """Of the score net. None: the model's, as the original has one rate for all."""
     seed: int = 0
     """Not the run's seed, so that a sweep trains the score net once."""
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3))
+    train: TrainSettings = field(
+        default_factory=lambda: TrainSettings(epochs=3, group_by_length=False)
+    )
+
+    @property
+    def score_rate(self) -> float:
+        """The score net's learning rate."""
+        given = self.score_learning_rate
+        return self.train.learning_rate if given is None else given
 
 
 @dataclass(frozen=True)
@@ -218,8 +245,9 @@ class FeatureSettings:
     """The model behind losses, EL2N, margins, hidden states and COINCIDE's features."""
     clip: str | None = None
     """A CLIP in Hugging Face's format: folder, or hub name. None takes the tiny world's own."""
-    coincide_layers: list[int] = field(default_factory=lambda: [3, 7, 11, 15, 19])
-    """Layers of the language model, from 0. COINCIDE took these of TinyLLaVA-2B."""
+    coincide_layers: list[int] | None = None
+    """Layers of the language model, from 0. None takes those at one to five sixths of its depth, as
+    COINCIDE took 3, 7, 11, 15 and 19 of the 24 of TinyLLaVA-2.0B."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of stored hidden states and COINCIDE features."""
     token_budget: int = placement(4096)

@@ -109,15 +109,46 @@ class RecordTable:
         return pc.is_null(self._table["problem"]).to_numpy()
 
 
+class Blocks:
+    """Names of the contiguous blocks of rows that a mixture was put together from."""
+
+    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
+        """Take the rows of each block, in the order of the file."""
+        self.names = list(sizes or {})
+        self._ends = np.cumsum([(sizes or {})[name] for name in self.names], dtype=np.int64)
+
+    def name(self, position: int, raw: Mapping[str, Any]) -> str:
+        """Name a row's origin: its block, or what it says itself where there are no blocks."""
+        if not self.names:
+            return record_source(raw)
+        block = int(np.searchsorted(self._ends, position, side="right"))
+        return self.names[block] if block < len(self.names) else ""
+
+    def check(self, source: Path, rows: int) -> None:
+        """Raise `DataError` unless the blocks have exactly the file's `rows`."""
+        if self.names and rows != self._ends[-1]:
+            raise DataError(
+                f"{source} has {rows:,} rows, and data.blocks are {self._ends[-1]:,}: they are the "
+                "blocks of another file. Set data.blocks=null to name rows by what they say of "
+                "themselves, or give this file's blocks."
+            )
+
+
 def build_records(
-    source: Path, image_root: Path, out: Path, policy: RecordPolicy | None = None
+    source: Path,
+    image_root: Path,
+    out: Path,
+    policy: RecordPolicy | None = None,
+    blocks: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Write `out/records.arrow` from the JSON array or JSONL file `source`; return row counts.
 
-    With `on_bad_row="skip"`, `out/skipped.jsonl` lists each unusable row with its reason. Raises
-    `DataError` naming file and row for a bad row under `error`, and for a file cut in the middle.
+    With `on_bad_row="skip"`, `out/skipped.jsonl` lists each unusable row with its reason. `blocks`
+    name the rows' sources by position, in place of what rows say of themselves. Raises `DataError`
+    naming file and row for a bad row under `error`, for a file cut in the middle, and for blocks
+    that have not exactly the file's rows.
     """
-    policy = policy or RecordPolicy()
+    policy, sources = policy or RecordPolicy(), Blocks(blocks)
     root = image_root.resolve()
     reasons: Counter[str] = Counter()
     total = 0
@@ -130,7 +161,7 @@ def build_records(
         bar = progress.add_task(f"reading {source.name}", total=source.stat().st_size)
         rows: list[Row] = []
         for raw, offset in iter_rows(source):
-            row, problem = _row(raw, root, policy)
+            row, problem = _row(raw, root, policy, sources, total)
             if problem:
                 _report(problem, source, total, policy)
                 reasons[problem.reason] += 1
@@ -145,6 +176,7 @@ def build_records(
             writer.write_batch(_columns(rows))
     if not total:
         raise DataError(f"{source} has no rows. Add some, or leave the file out.")
+    sources.check(source, total)
     if total == sum(reasons.values()):
         raise DataError(f"{source} has {total} rows and none is usable: {dict(reasons)}.")
     if reasons:
@@ -158,7 +190,9 @@ def _columns(rows: list[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _row(raw: Any, root: Path, policy: RecordPolicy) -> tuple[Row, RowProblem | None]:
+def _row(
+    raw: Any, root: Path, policy: RecordPolicy, sources: Blocks, position: int
+) -> tuple[Row, RowProblem | None]:
     """Return the row of `raw` in `SCHEMA`'s order, and what is wrong with it, if anything."""
     problem = check_row(raw, root, policy.check_images)
     sound = isinstance(raw, Mapping)
@@ -166,7 +200,7 @@ def _row(raw: Any, root: Path, policy: RecordPolicy) -> tuple[Row, RowProblem | 
     row = (
         content_key(raw if sound else {"row": raw}),
         to_json(raw),
-        record_source(raw) if usable else "",
+        sources.name(position, raw) if usable else "",
         count_words(raw) if usable else 0,
         list(row_images(raw)) if usable else [],
         problem.reason if problem else None,

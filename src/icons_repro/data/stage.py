@@ -36,6 +36,8 @@ class Pool(Step):
     source: Ref | None = None
     """Where it is the user's."""
     images: str | None = None
+    blocks: tuple[tuple[str, int], ...] = ()
+    """Name and rows of each contiguous block of the file, in order."""
 
     def run(self, work: Work) -> Counts:
         """Write `records.arrow`, `skipped.jsonl` and the link `images`."""
@@ -47,7 +49,7 @@ class Pool(Step):
             assert self.source is not None
             source, images = Path(self.source.path), Path(str(self.images))
         link(images, work.out / "images")
-        return build_records(source, images, work.out, self.policy)
+        return build_records(source, images, work.out, self.policy, dict(self.blocks) or None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

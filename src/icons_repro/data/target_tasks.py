@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,17 @@ def build_targets(
 ) -> dict[str, Any]:
     """Write `out/TASK/records.arrow` for each task; return the row counts.
 
-    Raises `DataError` naming the file of a task without rows, since its mean gradient is undefined.
+    Where rows carry a `category`, `subtasks` says how many usable ones each has. Raises `DataError`
+    naming the file of a task without rows, since its mean gradient is undefined.
     """
     counts = {}
     for task in tasks:
         (out / task).mkdir(exist_ok=True)
         counts[task] = build_records(folder / f"{task}.json", image_root, out / task, policy)
+        table = RecordTable(out / task / "records.arrow")
+        labels = zip(subtasks(table), table.usable.tolist(), strict=True)
+        if parts := Counter(label for label, usable in labels if label and usable):
+            counts[task]["subtasks"] = dict(sorted(parts.items()))
     return counts
 
 

@@ -56,14 +56,19 @@ def answer_tokens(hidden: torch.Tensor, batch: Batch) -> AnswerTokens:
     return AnswerTokens(hidden[:, :-1][supervised], targets[supervised], supervised.nonzero()[:, 0])
 
 
+def answer_losses(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, AnswerTokens]:
+    """Return the cross-entropy of each answer token `[T]`, nats, with its gradient, and tokens."""
+    tokens = answer_tokens(last_states(model, batch), batch)
+    logits = llava_of(model).lm_head(tokens.hidden).float()
+    return functional.cross_entropy(logits, tokens.targets, reduction="none"), tokens
+
+
 def sample_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return each sample's mean answer cross-entropy `[B]`, nats, with its gradient; NaN if none.
 
-    L(z) = -1/|A| sum over t in A of log p(y_t | y_<t)   (METHODS 1.1)
+    L(z) = -1/|A| sum over t in A of log p(y_t | y_<t)
     """
-    tokens = answer_tokens(last_states(model, batch), batch)
-    logits = llava_of(model).lm_head(tokens.hidden).float()
-    losses = functional.cross_entropy(logits, tokens.targets, reduction="none")
+    losses, tokens = answer_losses(model, batch)
     return tokens.mean_by_row(losses, len(batch["input_ids"])).float()
 
 

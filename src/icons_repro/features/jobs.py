@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
 from icons_repro.features.arrays import FeatureArrays, finish
-from icons_repro.features.embeddings import ClipFeatures, CoincideFeatures, PictureTexts, clip_plan
+from icons_repro.features.embeddings import (
+    ClipFeatures,
+    CoincideFeatures,
+    PictureTexts,
+    clip_plan,
+    prompt_length,
+)
 from icons_repro.features.forward_stats import ForwardStatistics
 from icons_repro.features.predict import FeaturePass, run_pass
 from icons_repro.features.self_filter import train_score_net
@@ -27,6 +34,7 @@ from icons_repro.models.lora import load_adapter
 from icons_repro.training.fit import FitJob
 from icons_repro.training.progress import predict_trainer
 
+FACTS = "facts.json"
 TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
@@ -47,6 +55,7 @@ def fill(step: PoolPass, work: Work, parts: Iterator[str]) -> None:
     for part in parts:
         features = features or _load(step, work)
         batches = batches or _plan(step, work, getattr(features, "encoder", None))
+        write_json(work.out / FACTS, features.facts)
         with FeatureArrays(work.out, len(batches.table), features.columns) as arrays:
             loader = batches.loader(part, partial(_left, arrays))
             trainer = predict_trainer(batches.title(TITLES[step.stage], part), _trainer(step))
@@ -56,8 +65,7 @@ def fill(step: PoolPass, work: Work, parts: Iterator[str]) -> None:
 def close(step: PoolPass, work: Work) -> Counts:
     """Fill unusable rows with NaN."""
     n_rows = len(RecordTable(work.path(step.pool) / "records.arrow"))
-    layers = {"layers": len(step.layers)} if isinstance(step, CoincidePass) else {}
-    return {**finish(work.out, n_rows), **layers}
+    return {**finish(work.out, n_rows), **(read_json(work.out / FACTS) or {})}
 
 
 def _left(arrays: FeatureArrays, batches: list[np.ndarray]) -> list[np.ndarray]:
@@ -76,7 +84,9 @@ def _load(step: PoolPass, work: Work) -> FeaturePass:
     if step.warmup:
         model = load_adapter(model, work.path(step.warmup)).eval()
     if isinstance(step, CoincidePass):
-        return CoincideFeatures(model, step.layers, step.dtype)
+        pool, base = work.path(step.pool), work.path(step.base)
+        dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
+        return CoincideFeatures(model, prompt_length(dataset.encoder), step.layers, step.dtype)
     return ForwardStatistics(model, step.dtype)
 
 

@@ -34,7 +34,13 @@ def _counts(folder: Path) -> dict[str, Any]:
 
 
 def _validation_counts(folder: Path, usable: np.ndarray) -> dict[str, int]:
-    return {task: count["usable"] for task, count in _counts(folder).items()}
+    """Rows of each task, and of each of its sub-tasks as `TASK/SUBTASK`."""
+    found = {}
+    for task, count in _counts(folder).items():
+        found[task] = count["usable"]
+        parts = count.get("subtasks", {})
+        found |= {f"{task}/{name}": rows for name, rows in parts.items()}
+    return found
 
 
 def _truth(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
@@ -66,6 +72,7 @@ def _released_keys(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
 
 LOADERS: dict[str, Callable[[Path, np.ndarray], Any]] = {
     "influence": _influence,
+    "influence_as_released": _influence,
     "influence_less": _influence,
     "validation_counts": _validation_counts,
     "truth": _truth,

@@ -25,6 +25,11 @@ class FeaturePass(L.LightningModule):
     def columns(self) -> Columns:
         """The arrays that `rows` gives."""
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """Numbers that a reader of the arrays needs; they stand in the manifest's counts."""
+        return {}
+
     @abstractmethod
     def rows(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return `[B, ...]` of each array, in the order of the batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -12,11 +13,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.data.dataset import Batch
-from icons_repro.features.forward_stats import sample_losses
+from icons_repro.features.forward_stats import answer_losses
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import PROJECTOR, attach_lora
 from icons_repro.training.callbacks import MetricsWriter, OnMetrics
@@ -25,28 +27,43 @@ from icons_repro.training.module import cosine_with_warmup
 from icons_repro.training.progress import StageProgress
 
 ROWS_AT_ONCE = 65_536
+INITIALIZER_RANGE = 0.02
 
 
 class ScoreNet(nn.Module):
-    """w(z) = a . [CLIP image, CLIP text] + b, from 0 at the start, so that all rows weigh alike.
+    """w(z) = a . [CLIP image, CLIP text], without a bias, from N(0, 0.02^2) at the start.
 
-    A text-only row has a zero image half. Source: METHODS.md section 4 ([Self-Filter] stage 1).
+    The weights are float32 whatever type the model is moved to: steps of 1e-5 vanish in bfloat16
+    beside weights of 0.02. A text-only row has a zero image half. Source: RayRuiboChen/Self-Filter,
+    self_filter/self_filter_model.py:49-52 (`post_init` draws what the checkpoint lacks from a
+    normal of `initializer_range`, Vicuna's 0.02); CLIP's halves have length 1
+    (data_process/extract_features.py:113-119).
     """
 
-    def __init__(self, image: np.ndarray, text: np.ndarray) -> None:
+    def __init__(self, image: np.ndarray, text: np.ndarray, seed: int = 0) -> None:
         """Take CLIP's embeddings `[N, d]`, which stay on disk where they are memory maps."""
         super().__init__()
         self._image, self._text = image, text
-        self.linear = nn.Linear(image.shape[1] + text.shape[1], 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = nn.Linear(image.shape[1] + text.shape[1], 1, bias=False)
+        drawn = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.linear.weight, std=INITIALIZER_RANGE, generator=drawn)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ScoreNet:
+        """Move to another device, but never to another type."""
+        kept = self.linear.weight.detach()
+        super()._apply(fn, recurse)
+        if self.linear.weight.dtype != torch.float32:
+            self.linear.weight.data = kept.to(self.linear.weight.device)
+        return self
 
     def forward(self, positions: torch.Tensor) -> torch.Tensor:
         """Return w of the rows at pool positions `[B]`: float32 `[B]`."""
         index = positions.cpu().numpy()
         image = np.nan_to_num(np.asarray(self._image[index], dtype=np.float32))
         rows = np.concatenate([image, self._text[index]], axis=1, dtype=np.float32)
-        scores: torch.Tensor = self.linear(torch.from_numpy(rows).to(self.linear.weight.device))
+        device = self.linear.weight.device
+        with torch.autocast(device.type, enabled=False):
+            scores: torch.Tensor = self.linear(torch.from_numpy(rows).to(device))
         return scores[:, 0]
 
     @torch.no_grad()
@@ -60,7 +77,14 @@ class ScoreNet(nn.Module):
 
 
 class ScoreTuner(L.LightningModule):
-    """Trains model and score net on sum_i softmax_batch(w)_i CE_i; a hard row loses weight."""
+    """Trains model and score net together; the net takes weight from rows that stay hard.
+
+        L = B sum_i softmax_batch(w)_i sum_t CE_it / T,   T answer tokens in B rows
+
+    With equal weights this is the ordinary mean over answer tokens. The softmax runs over a
+    micro-batch, all rows of it, and a row counts by its tokens. Source: RayRuiboChen/Self-Filter,
+    self_filter/self_filter_trainer.py:425-450 and 452-472.
+    """
 
     def __init__(
         self, model: nn.Module, net: ScoreNet, settings: SelfFilterSettings, steps: int
@@ -70,12 +94,12 @@ class ScoreTuner(L.LightningModule):
         self.settings, self.steps = settings, steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return the weighted loss of a batch; rows without answer tokens have no part in it."""
+        """Return the weighted loss of a batch; 0 if none of its answers is left."""
         torch.manual_seed(hash((self.settings.seed, batch_idx)))
-        losses = sample_losses(self.model, batch)
-        told = losses.isfinite()
-        weights = self.net(batch["positions"])[told].softmax(dim=0)
-        return (weights * losses[told]).sum()
+        losses, tokens = answer_losses(self.model, batch)
+        weights = self.net(batch["positions"]).softmax(dim=0)
+        weighted = weights[tokens.rows] * losses
+        return len(weights) * weighted.sum() / max(len(losses), 1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate each for model, projector and score net; cosine with warm-up."""
@@ -84,7 +108,7 @@ class ScoreTuner(L.LightningModule):
         groups = [
             {"params": [p for n, p in trained if PROJECTOR not in n], "lr": s.learning_rate},
             {"params": [p for n, p in trained if PROJECTOR in n], "lr": s.projector_learning_rate},
-            {"params": list(self.net.parameters()), "lr": self.settings.score_learning_rate},
+            {"params": list(self.net.parameters()), "lr": self.settings.score_rate},
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=s.weight_decay)
         warmup = math.ceil(s.warmup_ratio * self.steps)
@@ -104,8 +128,8 @@ def train_score_net(
 ) -> dict[str, int]:
     """Train on the rows of `job` and write `difficulty.npy` `[N]` and the score net.
 
-    `job.lora` None trains every weight, as the original does. One device; the softmax runs over a
-    micro-batch. The trained model is thrown away. Returns counts.
+    `job.lora` None trains every weight but the vision tower's, as the original does. One device.
+    The trained model is thrown away. Returns counts.
     """
     L.seed_everything(job.seed, workers=True, verbose=False)
     dataset, collate = open_dataset(
@@ -113,11 +137,9 @@ def train_score_net(
     )
     schedule = plan_schedule(job, dataset)
     base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
-    model: nn.Module = (
-        base.requires_grad_(True) if job.lora is None else attach_lora(base, job.lora)
-    )
-    arrays = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
-    net = ScoreNet(*arrays)
+    model: nn.Module = attach_lora(base, job.lora) if job.lora else all_but_the_tower(base)
+    image, text = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
+    net = ScoreNet(image, text, job.seed)
     tuner = ScoreTuner(model.train(), net, settings, schedule.steps)
     trainer = L.Trainer(
         accelerator=job.trainer.accelerator,
@@ -139,3 +161,10 @@ def train_score_net(
     np.save(out / "difficulty.npy", net.difficulty(positions, len(dataset)))
     save_file(net.state_dict(), out / "score_net.safetensors")
     return {"rows": len(dataset), "trained_on": len(positions), "steps": trainer.global_step}
+
+
+def all_but_the_tower(model: LlavaForConditionalGeneration) -> LlavaForConditionalGeneration:
+    """Free every weight except the vision tower's, as LLaVA's full fine-tuning does."""
+    model.requires_grad_(True)
+    model.model.vision_tower.requires_grad_(False)
+    return model

@@ -72,7 +72,8 @@ class CoincidePass(LlavaPass):
 
     stage = "coincide"
 
-    layers: list[int]
+    layers: list[int] | None
+    """None takes those at one to five sixths of the depth."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

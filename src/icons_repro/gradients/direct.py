@@ -13,7 +13,7 @@ is also the fidelity oracle for every projector.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def task_directions(
     validation: Mapping[str, Iterable[Batch] | torch.Tensor],
     *,
     subtasks: Mapping[str, Sequence[str]] | None = None,
+    raw: Collection[str] = (),
     feature: Feature | None = None,
     memory_gb: float | None = None,
     trainer: lightning.Trainer | None = None,
@@ -71,6 +72,7 @@ def task_directions(
         gradients: what takes the gradients.
         validation: each task's batches (see `extract`), by task name.
         subtasks: for some tasks, the sub-task of each validation row.
+        raw: tasks whose rows keep their length (see `score`'s `raw_validation`).
         feature: SGD unless given.
         memory_gb: memory that the directions may take, GB; half of what is free unless given.
         trainer: runs the loops.
@@ -85,7 +87,7 @@ def task_directions(
     collector = RowCollector(gradients, Unprojected(gradients.layout), feature, max_rows=room)
     for task, data in validation.items():
         own = [names.index(name) for name in groups[task]]
-        sums = _DirectionSums(vectors, np.asarray(own))
+        sums = _DirectionSums(vectors, np.asarray(own), task in raw)
         run_module(collector, sums, NumberedBatches(data), trainer)
         for index in sorted(set(own)):
             if not sums.counts[index]:
@@ -159,11 +161,15 @@ def _groups(
 
 
 class _DirectionSums:
-    """Adds normalised rows to their task's direction; takes the place of a store's writer."""
+    """Adds normalised rows to their task's direction; takes the place of a store's writer.
 
-    def __init__(self, vectors: torch.Tensor, group: np.ndarray) -> None:
+    With `raw`, rows get their length back.
+    """
+
+    def __init__(self, vectors: torch.Tensor, group: np.ndarray, raw: bool = False) -> None:
         self._vectors = vectors
         self._group = group
+        self._raw = raw
         self._done = np.zeros(len(group), dtype=bool)
         self.counts = np.zeros(len(vectors), dtype=np.int64)
 
@@ -176,7 +182,8 @@ class _DirectionSums:
         for i, position in enumerate(positions.tolist()):
             if self._done[position] or status[i] != RowStatus.ok:
                 continue
-            self._vectors[self._group[position]] += rows[i].to(self._vectors)
+            row = rows[i].to(self._vectors)
+            self._vectors[self._group[position]] += row * float(norms[i]) if self._raw else row
             self.counts[self._group[position]] += 1
         self._done[positions] = True
 

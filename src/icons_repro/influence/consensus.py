@@ -63,6 +63,38 @@ def pick_tasks(influence: InfluenceMatrix, tasks: Sequence[str] | None) -> Influ
     return InfluenceMatrix(influence.values[:, columns], names, influence.keys)
 
 
+def leave_out(influence: InfluenceMatrix, columns: Sequence[str]) -> InfluenceMatrix:
+    """The matrix without the sub-tasks named `TASK/SUBTASK`.
+
+    Of a task that takes no part nothing is left out. Raises ConfigError for a sub-task that its
+    task lacks.
+    """
+    for name in columns:
+        own = [task for task in influence.tasks if task.startswith(f"{name.split('/', 1)[0]}/")]
+        if own and name not in own:
+            raise ConfigError(f"selector.leave_out names {name!r}; known are {', '.join(own)}")
+    kept = [j for j, task in enumerate(influence.tasks) if task not in columns]
+    names = tuple(influence.tasks[j] for j in kept)
+    return InfluenceMatrix(influence.values[:, kept], names, influence.keys)
+
+
+def column_counts(
+    counts: Mapping[str, int], columns: Sequence[str], scored: Sequence[str]
+) -> dict[str, int]:
+    """Validation rows behind each of `columns`; `counts` has tasks and `TASK/SUBTASK`.
+
+    `scored` are all columns that influence has. A task's own column beside columns `TASK/SUBTASK`
+    stands for the rows without a sub-task; alone, for all of the task's rows.
+    """
+    found = {}
+    for name in columns:
+        parts = [c for c in counts if c.startswith(f"{name}/")] if name in counts else []
+        split = any(other.startswith(f"{name}/") for other in scored)
+        if name in counts:
+            found[name] = counts[name] - (sum(counts[part] for part in parts) if split else 0)
+    return found
+
+
 def merge_subtasks(
     values: np.ndarray, tasks: Sequence[str], how: Literal["max", "mean", "separate"]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -152,7 +184,11 @@ def norm(values: np.ndarray, how: Literal["minmax", "zscore"] = "minmax") -> np.
 def direct_merge(
     values: np.ndarray, tasks: Sequence[str], validation_counts: Mapping[str, int]
 ) -> np.ndarray:
-    """Influence on the union of the validation sets: sum_k |V_k| I_k / sum_k |V_k|: `[N]`."""
+    """Influence on the union of the validation sets: sum_k |V_k| I_k / sum_k |V_k|: `[N]`.
+
+    A column of a sub-task weighs as its own rows do, so the sum is the mean over all validation
+    rows, whatever they belong to.
+    """
     missing = [task for task in tasks if task not in validation_counts]
     if missing:
         raise DataError(f"no validation count for {', '.join(missing)}; direct_merge needs |V_k|")

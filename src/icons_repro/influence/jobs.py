@@ -44,6 +44,7 @@ def from_stores(step: Influence, work: Work) -> Counts:
         {folder.name: work.path(step.validation) / folder.name for folder in folders},
         subtasks=subtask_labels(folders, step.subtasks),
         reduce=None,
+        raw_validation=step.raw,
         keys=RecordTable(work.path(step.pool) / "records.arrow").keys,
     )
     return save(matrix, work.out)
@@ -60,6 +61,7 @@ def direct_parts(step: DirectInfluence, work: Work) -> list[str]:
         taker.gradients,
         {name: batches.loader(batches.chunk_names(1)[0]) for name, batches in plans.items()},
         subtasks=subtask_labels(folders, step.subtasks),
+        raw=step.raw,
         feature=build_feature(step.val_feature, taker.gradients.layout, moments),
         trainer=predict_trainer("gradients of the targets", step.trainer),
     )

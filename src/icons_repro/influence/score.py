@@ -66,7 +66,7 @@ def score(
         normalise: False gives every row, training and validation, its length back (plain inner
             products of projected features).
         raw_validation: tasks whose validation rows alone get their lengths back: `{"mme"}` is what
-            the released code does (METHODS 1.4, item 13).
+            the released code does (princetonvisualai/icons, scripts/3_specialist.sh:100).
         keys: the pool's content keys `[N]`; the store must hold exactly these, in this order.
         threads: worker threads; each reads, converts and multiplies.
         block_rows: rows of one read.

@@ -27,6 +27,8 @@ class Influence(Step):
     validation: TargetGradients
     subtasks: list[str]
     """Tasks that are scored sub-task by sub-task."""
+    raw: list[str]
+    """Tasks whose validation gradients keep their length."""
 
     def run(self, work: Work) -> Counts:
         """Write `influence.parquet`."""
@@ -49,6 +51,7 @@ class DirectInfluence(SharedStep):
     recipe: GradientRecipe
     val_feature: str
     subtasks: list[str]
+    raw: list[str]
     encoding: DataSettings
     trainer: TrainerSettings
 

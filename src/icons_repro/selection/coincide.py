@@ -33,9 +33,11 @@ class Coincide(SetSelector):
     sum of P not yet visited); a cluster smaller than its quota is taken whole. Inside, the row that
     lowers MMD^2(cluster, chosen) most, again and again. Where rounding or small clusters leave the
     budget short, as the public code does, the clusters with rows left are visited again. Direction:
-    high P. Source: METHODS.md section 4 ([C] cluster_wise_prune.py, cluster_transferability.py).
-    Complexity: k-means plus O(sum |c|^2 d) time, O(N + C d) memory beyond the features. A text-only
-    row has a zero vision half; rows with non-finite features come last.
+    high P. Source: G-JWLee/COINCIDE_code, COINCIDE_cluster/tinyllava/eval/score/coincide:
+    clustering.py:89-97, cluster_transferability.py:26-43, cluster_wise_prune.py:10-51 (kernel and
+    greedy choice) and 80-130 (quotas); the scripts beside it set the defaults here. Complexity:
+    k-means plus O(sum |c|^2 d) time, O(N + C d) memory beyond the features. A text-only row has a
+    zero vision half; rows with non-finite features come last.
     """
 
     name: ClassVar[str] = "coincide"

@@ -42,8 +42,10 @@ class Icons:
 
     Formula (rule=vote): v_i = sum_k 1[I_k(i) > tau_k], tau_k the `percentile`-th percentile of
     task k's influence; take the k rows with most votes. Direction: high. Ties: mean percentile
-    rank over tasks, then content key. Source: METHODS.md 1.1 and 7 (the other rules are natural
-    readings of the paper's ablation). Complexity: O(N T) for the vote, O(N T log N) for ranks,
+    rank over tasks, then content key. direct_merge is influence on the union of all validation
+    rows. Source: princetonvisualai/icons, icons/generalist.py:47-77 (MME: maximum over sub-tasks)
+    and 118-135 (the vote); the other rules are natural readings of the paper's ablation, whose
+    code is not public. Complexity: O(N T) for the vote, O(N T log N) for ranks,
     N x T doubles of memory. Rows with a NaN influence are excluded and counted; text-only rows
     have gradients like any other row.
     """
@@ -66,6 +68,10 @@ class Icons:
     """Target tasks that take part; None is all of them, one makes a specialist."""
     floor: float = 0.05
     """vote_with_floor: share of its own specialist's choice that every task keeps."""
+    influence: str = "influence"
+    """Which influence artifact to read; "influence_as_released" is the released code's."""
+    leave_out: Sequence[str] = ()
+    """Sub-tasks `TASK/SUBTASK` that take no part."""
 
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, RULES)
@@ -80,12 +86,12 @@ class Icons:
     def requires(self) -> frozenset[str]:
         """The influence matrix; direct_merge also needs the sizes of the validation sets."""
         extra = {"validation_counts"} if self.rule == "direct_merge" else set()
-        return frozenset({"influence"} | extra)
+        return frozenset({self.influence} | extra)
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         """Take `k` rows by the rule; the generator is not used."""
         check_k(k, len(pool))
-        values, tasks = task_influence(pool, self.tasks, self.subtasks)
+        values, tasks = self._values(pool, self.subtasks)
         mean_rank = mean_percentile_rank(values)
         columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
         columns["mean_percentile_rank"] = mean_rank
@@ -101,7 +107,7 @@ class Icons:
             taken = consensus.vote_with_floor(order, specialists, k, self.floor)
             chosen = Selection(np.sort(taken), columns["votes"], columns, None, notes)
         else:
-            primary = columns["votes"] if self.rule == "vote" else self._score(pool, values, tasks)
+            primary = columns["votes"] if self.rule == "vote" else self._score(pool, values)
             chosen = ranked_selection(pool, Ranking(primary, secondary, columns, notes), k)
             if self.tie_rule == "numpy_argsort":
                 chosen = _released_ties(chosen, primary, k)
@@ -112,19 +118,27 @@ class Icons:
             return 100.0 * (1.0 - k / len(pool))
         return float(self.percentile)
 
-    def _score(self, pool: Pool, values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
+    def _values(
+        self, pool: Pool, subtasks: Literal["max", "mean", "separate"]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        return task_influence(pool, self.tasks, subtasks, self.influence, self.leave_out)
+
+    def _score(self, pool: Pool, values: np.ndarray) -> np.ndarray:
         """The score of a rule that ranks rows by arithmetic on influence: `[N]`."""
         if self.rule == "rank":
             return consensus.rank(values)
         if self.rule in ("norm_minmax", "norm_zscore"):
             return consensus.norm(values, "minmax" if self.rule == "norm_minmax" else "zscore")
+        if self.rule == "direct_merge":
+            values, columns = self._values(pool, "separate")
+            scored = feature(pool, self.influence).tasks
+            counts = consensus.column_counts(feature(pool, "validation_counts"), columns, scored)
+            values = consensus.calibrate(values, self.calibration)
+            return consensus.direct_merge(values, columns, counts)
         values = consensus.calibrate(values, self.calibration)
         if self.rule == "mean":
             return consensus.mean(values)
-        if self.rule == "max":
-            return consensus.maximum(values)
-        counts = merged_counts(feature(pool, "validation_counts"), tasks)
-        return consensus.direct_merge(values, tasks, counts)
+        return consensus.maximum(values)
 
     def _round_robin(
         self,
@@ -146,6 +160,7 @@ def task_influence(
     tasks: Sequence[str] | None,
     subtasks: Literal["max", "mean", "separate"],
     name: str = "influence",
+    leave_out: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Influence `[N, T]` in float64 with excluded rows all NaN, and its task names.
 
@@ -157,19 +172,9 @@ def task_influence(
             f"the {name} matrix has other rows than the pool ({len(influence.keys)} against "
             f"{len(pool)}, or another order); it was made from another pool: rerun stages=[score]"
         )
-    picked = consensus.pick_tasks(influence, tasks)
+    picked = consensus.pick_tasks(consensus.leave_out(influence, leave_out), tasks)
     values = consensus.usable_values(picked.values, picked.tasks)
     return consensus.merge_subtasks(values, picked.tasks, subtasks)
-
-
-def merged_counts(counts: dict[str, int], tasks: Sequence[str]) -> dict[str, int]:
-    """Validation rows of each task; a task whose sub-tasks were merged has their sum."""
-    merged = dict(counts)
-    for task in tasks:
-        parts = [n for name, n in counts.items() if name.startswith(f"{task}/")]
-        if task not in merged and parts:
-            merged[task] = sum(parts)
-    return merged
 
 
 def _released_ties(chosen: Selection, votes: np.ndarray, k: int) -> Selection:

@@ -23,10 +23,13 @@ class SelfFilter(SetSelector):
 
     Formula: difficulty d = -w of the score net (the artifact `self_filter`); repeatedly take the
     highest d_i, then for its 10 nearest rows not taken yet d_j -= gamma d_i cos^2. Neighbours are
-    found in CLIP's image + text embedding. Direction: high. Source: METHODS.md section 4 ([Self-
-    Filter] stage2.py; the original trained on LLaVA-158K). Complexity: O(k N d) time when exact,
-    O(N d) memory. A text-only row has a zero image half; rows with a non-finite difficulty or
-    embedding come last.
+    found in CLIP's image + text embedding. Direction: high. Source: RayRuiboChen/Self-Filter,
+    self_filter/stage2.py:131-184: the penalty takes the row's difficulty as it stands when it is
+    taken, and a negative one raises its neighbours, as there. Differences: the original embeds
+    `USER: ... ASSISTANT: ...` by CLIP ViT-L/14 and takes 25,000 of LLaVA-158K; here CLIP is the
+    run's, its text has no role names, and equal difficulties go by content key. Complexity:
+    O(k N d) time when exact, O(N d) memory. A text-only row has a zero image half; rows with a
+    non-finite difficulty or embedding come last.
     """
 
     name: ClassVar[str] = "self_filter"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
 from icons_repro.features.clustering import Rows
 from icons_repro.selection.base import feature
@@ -21,11 +22,15 @@ class Tive(SetSelector):
 
     Formula: W_t = mean ||g|| of source t, quota_t = k W_t / sum_t W_t; s_i = mean over j of i's
     source of cos(g_i, g_j); draw without replacement with probability softmax(scale s) (Gumbel
-    top-quota). Direction: high. No target set. Differences from the public code: a source smaller
-    than its quota is taken whole and the rest goes to the others (it repeats rows), and fractions
-    go by largest remainder (it truncates). Source: METHODS.md section 4 ([TIVE]
-    select_data_TIVE.py). Complexity: O(N d), two passes over the gradients, O(sources d) memory.
-    Text-only rows are their own source; rows without a usable gradient come last.
+    top-quota). Direction: high. No target set. Source: RUCAIBox/TIVE, select_data_TIVE.py:53-67
+    (W), 73 (rows of length one), 86-93 (quotas), 105-125 (s and the draw), 57-59 (TextCaps left
+    out). Differences: a source smaller than its quota is taken whole and the rest goes to the
+    others (it repeats rows); fractions go by largest remainder (it truncates); ||g|| is the
+    projected gradient's, whose expected square is the gradient's (utils.py:274-290: before the
+    projection); gradients are the run's warm-up's, in its projection (it trains its own on 8% of
+    the rows, as many of each source, and projects to 8,192). Complexity: O(N d), two passes over
+    the gradients, O(sources d) memory. A source is what the pool calls one: `data.blocks` for
+    LLaVA-665K. Rows without a usable gradient and those of left-out sources come last.
     """
 
     name: ClassVar[str] = "tive"
@@ -33,10 +38,12 @@ class Tive(SetSelector):
 
     scale: float = 0.001
     exclude_sources: Sequence[str] = ()
-    """Sources to leave out; the public code drops TextCaps, seen in pre-training."""
+    """Sources to leave out; the public code drops TextCaps, seen in pre-training. One that the pool
+    does not have raises ConfigError."""
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Quotas, scores and the draw."""
+        self._check_sources(pool)
         gradients = feature(pool, "instance_gradients")
         norms = np.asarray(gradients["norms"], dtype=np.float64)
         usable = np.isfinite(norms) & ~np.isin(pool.sources, list(self.exclude_sources))
@@ -56,6 +63,15 @@ class Tive(SetSelector):
             "difficulty_by_source": dict(zip(names.tolist(), weights.tolist(), strict=True)),
         }
         return Choice(rows.order[chosen], over_pool(pool, rows, scores), notes=notes)
+
+    def _check_sources(self, pool: Pool) -> None:
+        known = np.unique(pool.sources)
+        unknown = [name for name in self.exclude_sources if name not in known]
+        if unknown:
+            raise ConfigError(
+                f"selector.exclude_sources names {unknown[0]!r}, which is no source of this pool: "
+                f"it has {', '.join(known.tolist())}"
+            )
 
 
 def agreement(rows: Rows, group: np.ndarray, groups: int) -> np.ndarray:

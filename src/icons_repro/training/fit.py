@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import write_json
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
@@ -59,6 +60,8 @@ class FitJob:
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    stop_after: int | None = None
+    """Optimizer steps to take of those planned; the learning rate goes on as if all were taken."""
     keep_epochs: bool = False
     """Keep the adapter of every epoch, in `epoch_N` beside the last one's."""
 
@@ -132,6 +135,11 @@ def fit_here(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
     )
     schedule = plan_schedule(job, dataset, world_size, rank)
+    if job.stop_after and job.stop_after > schedule.steps:
+        raise ConfigError(
+            f"the run over the whole pool has {schedule.steps} steps, and its adapter is wanted "
+            f"after {job.stop_after}: lower warmup.full_run_steps."
+        )
     model = trainable_model(job)
     tuner = InstructionTuner(model, job.train, schedule.steps, job.seed)
     trainer = make_trainer(job, out, schedule, on_metrics)
@@ -199,6 +207,7 @@ def make_trainer(
         strategy=t.strategy,
         precision=t.precision,  # type: ignore[arg-type]
         max_epochs=1,
+        max_steps=job.stop_after or -1,
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=s.max_grad_norm,
         logger=False,

@@ -16,17 +16,29 @@ from icons_repro.data.tiny.pretrain import write_corpus
 from icons_repro.models.tiny import MAX_TOKENS, build_tiny_llava, save_tiny_llava, save_weights
 from icons_repro.selection.base import budget_to_k
 from icons_repro.training.fit import FitJob, fit
-from icons_repro.training.stage import FineTune, Pretrain, WarmUp
+from icons_repro.training.stage import (
+    FineTune,
+    FullRunWarmUp,
+    Pretrain,
+    SliceWarmUp,
+    WarmUp,
+)
 
 COUNTED = ("rows", "steps", "trained_parameters")
 
 
-def warm_up(step: WarmUp, work: Work) -> Counts:
+def warm_up(step: SliceWarmUp, work: Work) -> Counts:
     """Draw the slice and train on it."""
     usable = np.flatnonzero(RecordTable(work.path(step.pool) / "records.arrow").usable)
     k = budget_to_k(step.fraction, len(usable))
     rows = np.random.default_rng(step.seed).choice(usable, size=k, replace=False)
     return _train(step, work, np.sort(rows), keep_epochs=True)
+
+
+def part_of_full_run(step: FullRunWarmUp, work: Work) -> Counts:
+    """Train on every usable row, for the first steps of that run."""
+    usable = RecordTable(work.path(step.pool) / "records.arrow").usable
+    return _train(step, work, np.flatnonzero(usable), stop_after=step.stop_after)
 
 
 def fine_tune(step: FineTune, work: Work) -> Counts:
@@ -35,7 +47,11 @@ def fine_tune(step: FineTune, work: Work) -> Counts:
 
 
 def _train(
-    step: WarmUp | FineTune, work: Work, positions: np.ndarray, keep_epochs: bool = False
+    step: WarmUp | FineTune,
+    work: Work,
+    positions: np.ndarray,
+    keep_epochs: bool = False,
+    stop_after: int | None = None,
 ) -> Counts:
     records = work.path(step.pool)
     np.save(work.out / "positions.npy", positions)
@@ -51,6 +67,7 @@ def _train(
         data=step.encoding,
         trainer=step.trainer,
         keep_epochs=keep_epochs,
+        stop_after=stop_after,
     )
     return _counted(fit(job, work.out, work.on_metrics))
 

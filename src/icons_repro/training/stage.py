@@ -20,10 +20,7 @@ from icons_repro.selection.stage import Select
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WarmUp(Step):
-    """LoRA on a small random slice of the pool: the point that gradients are taken at.
-
-    The adapters of all epochs are kept.
-    """
+    """The point that gradients are taken at: LoRA trained on some of the pool."""
 
     stage = "warmup"
     group = "warmup"
@@ -36,15 +33,44 @@ class WarmUp(Step):
     lora: LoraSettings
     encoding: DataSettings
     trainer: TrainerSettings
-    fraction: float
     seed: int
-    """Of the draw and of training."""
+    """Of the draw, if there is one, and of training."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SliceWarmUp(WarmUp):
+    """LoRA on a small random slice of the pool. The adapters of all epochs are kept."""
+
+    fraction: float
 
     def run(self, work: Work) -> Counts:
         """Write an adapter folder."""
         from icons_repro.training import jobs
 
         return jobs.warm_up(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FullRunWarmUp(WarmUp):
+    """The adapter of a run over the whole pool, as it stands after some of its steps.
+
+    ICONS' released scripts take gradients at such a one, `llava_lora_full/checkpoint-500`
+    (princetonvisualai/icons, scripts/0_get_training_data_grads.sh:4-6).
+    """
+
+    stop_after: int
+    """Optimizer steps."""
+
+    @property
+    def label(self) -> str:
+        """Which step."""
+        return f"full run, step {self.stop_after}"
+
+    def run(self, work: Work) -> Counts:
+        """Write an adapter folder."""
+        from icons_repro.training import jobs
+
+        return jobs.part_of_full_run(self, work)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
