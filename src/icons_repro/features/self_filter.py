@@ -18,7 +18,13 @@ from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.data.dataset import Batch
 from icons_repro.features.forward_stats import sample_losses
 from icons_repro.models.llava import load_model
-from icons_repro.models.lora import PROJECTOR, attach_lora
+from icons_repro.models.lora import (
+    PROJECTOR,
+    attach_lora,
+    checkpoint_layers,
+    require_float32,
+    to_float32,
+)
 from icons_repro.training.callbacks import MetricsWriter, OnMetrics
 from icons_repro.training.fit import FitJob, plan_schedule
 from icons_repro.training.module import cosine_with_warmup
@@ -69,6 +75,10 @@ class ScoreTuner(L.LightningModule):
         self.model, self.net = model, net
         self.settings, self.steps = settings, steps
 
+    def on_fit_start(self) -> None:
+        """Refuse to train anything that is not float32, the score net included."""
+        require_float32((n, p) for n, p in self.named_parameters() if p.requires_grad)
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the weighted loss of a batch; rows without answer tokens have no part in it."""
         torch.manual_seed(hash((self.settings.seed, batch_idx)))
@@ -114,8 +124,10 @@ def train_score_net(
     schedule = plan_schedule(job, dataset)
     base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
     model: nn.Module = (
-        base.requires_grad_(True) if job.lora is None else attach_lora(base, job.lora)
+        to_float32(base).requires_grad_(True) if job.lora is None else attach_lora(base, job.lora)
     )
+    if job.train.gradient_checkpointing:
+        checkpoint_layers(base)
     arrays = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
     net = ScoreNet(*arrays)
     tuner = ScoreTuner(model.train(), net, settings, schedule.steps)
