@@ -46,6 +46,7 @@ def assemble(folder: Path | str, shards: Sequence[Path | str]) -> GradientStore:
         total=first.info.total,
         shards=tuple(os.path.relpath(store.folder, folder) for store in stores),
         rows=status_counts(np.concatenate([store.status for store in stores])),
+        made_with=first.info.made_with,
     )
     info.save(folder)
     return GradientStore.open(folder)

@@ -27,7 +27,8 @@ class StoreWriter:
     """Writes rows by position; made or resumed by `open_writer`, used in a `with` block.
 
     Data go to disk before the row is marked done, and marks are written at most every
-    `flush_seconds`: whatever is marked is there, whatever is not is computed again.
+    `flush_seconds`: whatever is marked is there, whatever is not is computed again. Rows that an
+    earlier run gave up as out of memory are pending again, for one more try.
     """
 
     def __init__(self, folder: Path, info: StoreInfo, flush_seconds: float = 5.0) -> None:
@@ -39,6 +40,8 @@ class StoreWriter:
             for name in ("rows", "norms", "scales", "status")
         }
         self._status = np.fromfile(folder / "status.bin", np.uint8)
+        self._again = self._status == RowStatus.out_of_memory
+        self._status[self._again] = RowStatus.pending
         self._unmarked: list[int] = []
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
@@ -106,6 +109,8 @@ class StoreWriter:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files = {}
+        untried = self._again & (self._status == RowStatus.pending)
+        self._status[untried] = RowStatus.out_of_memory
         if not len(self.pending()):
             self.info = replace(self.info, rows=status_counts(self._status))
             self.info.save(self.folder)
@@ -133,6 +138,7 @@ def open_writer(
     start: int = 0,
     total: int | None = None,
     flush_seconds: float = 5.0,
+    made_with: Mapping[str, Any] | None = None,
 ) -> StoreWriter:
     """Reserve a store, or take up one that was begun with the same description.
 
@@ -147,20 +153,23 @@ def open_writer(
         start: pool position of the first row (a shard's).
         total: rows of the whole pool, for a shard.
         flush_seconds: how much work a kill may cost.
+        made_with: see `StoreInfo.made_with`; a store taken up keeps its own.
 
     Raises:
         DataError: the disk is too small, or the folder holds a store of another description.
     """
     folder = Path(folder)
     whole = n_rows if total is None else total
-    info = StoreInfo(n_rows, dim, dtype, dict(identities), start, whole)
+    info = StoreInfo(
+        n_rows, dim, dtype, dict(identities), start, whole, made_with=dict(made_with or {})
+    )
     if keys is None:
         keys = [f"row-{i}" for i in range(start, start + n_rows)]
     wanted = np.asarray(keys).astype(KEY_DTYPE)
     if len(wanted) != n_rows:
         raise DataError(f"{folder}: {len(wanted)} keys for {n_rows} rows")
     if (folder / "info.json").is_file():
-        _require_same_store(folder, info, wanted)
+        info = _require_same_store(folder, info, wanted)
     else:
         _reserve(folder, info, wanted)
     return StoreWriter(folder, info, flush_seconds)
@@ -168,25 +177,36 @@ def open_writer(
 
 def pending(folder: Path | str) -> np.ndarray:
     """Return the pool positions that a begun store still lacks, int64, ascending."""
-    folder = Path(folder)
-    status = np.fromfile(folder / "status.bin", np.uint8)
-    return np.flatnonzero(status == RowStatus.pending) + StoreInfo.load(folder).start
+    return _positions(Path(folder), RowStatus.pending)
 
 
-def remaining_batches(folder: Path | str, batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return the batches (of pool positions) that have a row missing, whole.
+def _positions(folder: Path, status: RowStatus) -> np.ndarray:
+    found = np.fromfile(folder / "status.bin", np.uint8)
+    return np.flatnonzero(found == status) + StoreInfo.load(folder).start
+
+
+def remaining_batches(folder: Path | str, batches: Sequence[Any]) -> list[Any]:
+    """Return the batches (each of pool positions) that have a row missing, whole; then retries.
 
     Plan the batches over *all* positions, then ask here: a batch that was half done is computed
     again as it was, since rounding depends on what a sample is batched with. That is what makes a
     resumed store equal to an uninterrupted one byte by byte. A store not begun lacks everything.
+
+    A row that was given up as out of memory makes a batch of its own, at the end.
     """
     if not (Path(folder) / "info.json").is_file():
         return list(batches)
     missing = set(pending(folder).tolist())
-    return [batch for batch in batches if not missing.isdisjoint(batch)]
+    left = [batch for batch in batches if not missing.isdisjoint(batch)]
+    planned = {row for batch in batches for row in batch}
+    taken = {row for batch in left for row in batch}
+    given_up = _positions(Path(folder), RowStatus.out_of_memory)
+    again = planned.intersection(given_up.tolist()) - taken
+    return left + [np.array([row]) for row in sorted(again)]
 
 
-def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
+def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> StoreInfo:
+    """Return the description of the store that was begun in `folder`."""
     found = StoreInfo.load(folder)
     for name in ("n_rows", "dim", "dtype", "start", "total", "identities"):
         there, here = getattr(found, name), getattr(info, name)
@@ -197,6 +217,7 @@ def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None
             )
     if not np.array_equal(np.fromfile(folder / "keys.bin", KEY_DTYPE), keys):
         raise DataError(f"{folder}: begun for records with other keys. Use another folder.")
+    return found
 
 
 def _reserve(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:

@@ -75,7 +75,13 @@ def coincide(
 
 def pass_config(data: DataSettings, trainer: TrainerSettings) -> dict[str, Any]:
     """Return what decides a forward pass besides the model and the rows."""
-    return {"data": encoding_config(data), "model_dtype": trainer.model_dtype}
+    return {"data": encoding_config(data), **pass_precision(trainer)}
+
+
+def pass_precision(trainer: TrainerSettings) -> dict[str, Any]:
+    """Return the types of a pass without training: weights, and autocast where there is any."""
+    autocast = {"precision": trainer.precision} if trainer.precision == "bf16-mixed" else {}
+    return {"model_dtype": trainer.model_dtype, **autocast}
 
 
 def pass_inputs(settings: FeatureSettings, base: Step, warmup: Step, pool: Step) -> dict[str, Step]:
@@ -123,7 +129,7 @@ def clip(
 ) -> Step:
     """CLIP's embedding of every row's image and text."""
     folder = TINY_CLIP if settings.clip is None else Path(settings.clip)
-    config: dict[str, Any] = {"model_dtype": trainer.model_dtype}
+    config: dict[str, Any] = pass_precision(trainer)
     if folder.is_dir():
         files = sorted(path for path in folder.iterdir() if path.is_file())
         config["files"] = {path.name: file_fingerprint(path, index) for path in files}

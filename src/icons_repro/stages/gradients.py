@@ -16,6 +16,7 @@ from icons_repro.core.settings import (
     GradientSettings,
     TrainerSettings,
 )
+from icons_repro.stages.features import pass_precision
 from icons_repro.stages.training import encoding_config
 
 
@@ -43,7 +44,7 @@ class GradientJob:
             "dtype": self.settings.dtype,
             "data": encoding_config(self.data),
             "precision": {
-                "model_dtype": self.trainer.model_dtype,
+                **pass_precision(self.trainer),
                 "accelerator": self.trainer.accelerator,
             },
         }
@@ -165,6 +166,7 @@ def gradient_parts(ws: Workspace, job: GradientJob, feature: str) -> tuple[Any, 
     from icons_repro.gradients.features import build_feature
     from icons_repro.gradients.per_sample import PerSampleGradients
     from icons_repro.gradients.projectors import build_projector
+    from icons_repro.gradients.self_test import choose_attention
     from icons_repro.models.llava import load_model
     from icons_repro.models.lora import gradient_parameters, load_adapter
 
@@ -173,6 +175,7 @@ def gradient_parts(ws: Workspace, job: GradientJob, feature: str) -> tuple[Any, 
     model = load_adapter(load_model(ws.inputs["base"], dtype, job.trainer.device), adapter)
     parameters = gradient_parameters(model, job.settings.parameters)
     gradients = PerSampleGradients(model, parameters, job.settings.per_sample)
+    gradients.attention = choose_attention(gradients, job.trainer.precision)
     layout = gradients.layout
     return (
         gradients,
