@@ -1,12 +1,15 @@
 """Samples a second of gradient extraction: the released code's logic, ours, and the floor.
 
-    python benchmarks/gradients.py [--json FILE] [--tiny]
+    python benchmarks/gradients.py [--json FILE] [--tiny] [--bfloat16] [--floor]
 
 (a) reference: batch 1, autograd over all adapter parameters, TRAK's block-wise dense projection to
     5120 dimensions, every fourth sample. A projection takes half a minute here, so a few of its 40
     blocks are timed and counted for all; they cost the same.
 (b) ours with each projector: per-sample gradients of a batch, projection, normalising, store.
 (c) floor: the same batches, forward and backward, nothing else.
+
+With --bfloat16 the frozen weights are bfloat16 and every forward pass runs under autocast, as with
+trainer=gpu. With --floor only (c) and the default projector are timed.
 """
 
 from __future__ import annotations
@@ -45,6 +48,16 @@ def floor(model: PeftModel, batch: dict[str, torch.Tensor]) -> None:
     """A plain training pass without the optimizer."""
     model(**model_inputs(batch), labels=batch["labels"], use_cache=False).loss.backward()
     model.zero_grad(set_to_none=True)
+
+
+def under_autocast(way: Way) -> Way:
+    """Return `way` with its forward passes in bfloat16."""
+
+    def run(batch: dict[str, torch.Tensor]) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            way(batch)
+
+    return run
 
 
 def ours(model: PeftModel, batches: Batches, kind: str, dim: int, folder: Path) -> Way:
@@ -103,18 +116,28 @@ def main() -> None:
     parser = arguments(str(__doc__).splitlines()[0])
     parser.add_argument("--dim", type=int, default=5120)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bfloat16", action="store_true", help="bfloat16 weights, autocast")
+    parser.add_argument("--floor", action="store_true", help="the default and the floor alone")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = toy_llava(layers=1, hidden=32, inner=64, rank=2) if args.tiny else toy_llava()
     batches = bucketed_batches(2, 4) if args.tiny else bucketed_batches(4)
     dim, repeats = (64, 2) if args.tiny else (args.dim, args.repeats)
     model.requires_grad_(False)
+    if args.bfloat16:
+        model.to(torch.bfloat16)
     for _, parameter in gradient_parameters(model):
+        parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     with tempfile.TemporaryDirectory() as name:
         ways: dict[str, Way] = {"floor": partial(floor, model)}
         ways |= {kind: ours(model, batches, kind, dim, Path(name)) for kind in KINDS}
+        if args.bfloat16:
+            ways = {name: under_autocast(way) for name, way in ways.items()}
         seconds = time_ways({kind: ways[kind] for kind in ("floor", DEFAULT)}, batches, repeats)
+        if args.floor:
+            publish(args, seconds, [], dim)
+            return
         typical = batches[len(batches) // 2 - 1 : len(batches) // 2 + 1]  # of mean length
         seconds |= time_ways({kind: ways[kind] for kind in OTHERS}, typical, 2)
         for kind in SLOW:
@@ -129,11 +152,16 @@ def publish(
 ) -> None:
     """Print the table and write the figures."""
     base = statistics.median(seconds["floor"])
-    total = statistics.median(t["total"] for t in timed)
-    bare = statistics.median(t["gradient"] for t in timed)
+    references = {
+        "(a) reference, projection included": [t["total"] for t in timed],
+        "(a) reference, its gradient alone": [t["gradient"] for t in timed],
+    }
     rows = [
-        {"way": "(a) reference, projection included", "ms/sample": total * 1e3},
-        {"way": "(a) reference, its gradient alone", "ms/sample": bare * 1e3},
+        *[
+            {"way": name, "ms/sample": statistics.median(times) * 1e3}
+            for name, times in references.items()
+            if times
+        ],
         *[
             {"way": f"(b) ours, {kind}", "ms/sample": statistics.median(times) * 1e3}
             for kind, times in seconds.items()
@@ -149,9 +177,12 @@ def publish(
     figures = {
         "projector": DEFAULT,
         "dim": dim,
+        "bfloat16": args.bfloat16,
         "over_floor": ratio,
-        "over_reference": total / statistics.median(seconds[DEFAULT]),
     }
+    if timed:
+        total = statistics.median(t["total"] for t in timed)
+        figures["over_reference"] = total / statistics.median(seconds[DEFAULT])
     report("Gradient extraction, store included", table, figures, args.json)
 
 

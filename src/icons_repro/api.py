@@ -17,8 +17,10 @@ from icons_repro.gradients.direct import TaskDirections, score_direct, task_dire
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.features import AdamFeature, SgdFeature, SignFeature, build_feature
 from icons_repro.gradients.layout import ParameterLayout
+from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer, pending, remaining_batches
 from icons_repro.influence.consensus import vote
@@ -36,8 +38,10 @@ __all__ = [
     "SgdFeature",
     "SignFeature",
     "TaskDirections",
+    "TokenLimits",
     "build_feature",
     "build_projector",
+    "choose_attention",
     "extract",
     "gradient_parameters",
     "open_writer",

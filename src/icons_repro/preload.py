@@ -1,4 +1,4 @@
-"""What the server of `engine/local.py` imports once for all steps; nothing here may start a thread."""
+"""What the server of `engine/local.py` imports once for all steps; nothing here starts a thread."""
 
 import contextlib
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from evaluation_samples import QUESTIONS, picture
+from peft import LoraModel
+from peft.tuners.lora import Linear as LoraLinear
 from PIL import Image
 
 from icons_repro.core.errors import DataError
@@ -20,7 +22,7 @@ from icons_repro.evaluation.generation import (
     load_merged,
 )
 from icons_repro.models.llava import load_model, load_processor
-from icons_repro.models.lora import load_adapter
+from icons_repro.models.lora import load_adapter, projector
 
 SIX_TOKENS = Decoding(max_new_tokens=6)
 
@@ -117,6 +119,53 @@ def test_prompt_tokens_equal_the_tokens_seen_in_training(tiny_base: Path) -> Non
     image = picture(np.random.default_rng(0))
     inputs = generator._inputs([generator.prompt(user(question, image))])
     assert inputs["input_ids"][0].tolist() == trained.input_ids[:asked_up_to].tolist()
+
+
+def test_a_bfloat16_model_is_merged_from_a_float32_adapter_and_rounded_once(
+    tiny_base: Path, adapter: Path
+) -> None:
+    merged = load_merged(tiny_base, adapter, torch.bfloat16, "cpu")
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+    rotary = merged.model.language_model.rotary_emb.inv_freq
+    assert rotary.dtype == torch.float32, "a cast of the whole model would round positions"
+    wrapped = load_adapter(load_model(tiny_base, torch.bfloat16), adapter)
+    name = "model.language_model.layers.0.mlp.gate_proj"
+    layer = wrapped.get_base_model().get_submodule(name)
+    exact = layer.base_layer.weight.float() + layer.get_delta_weight("default")
+    assert torch.equal(merged.get_submodule(name).weight, exact.bfloat16())
+    stored = projector(wrapped).state_dict()
+    for key, value in projector(merged).state_dict().items():
+        assert torch.equal(value, stored[key].bfloat16())
+
+
+def test_a_bfloat16_model_answers_as_the_float32_one_almost_always(
+    tiny_base: Path, adapter: Path
+) -> None:
+    answers = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        generator = BatchedGenerator.load(tiny_base, adapter, dtype)
+        answers[dtype] = generator.answer(mixed_prompts(generator, 40), Decoding(max_new_tokens=1))
+    same = [a == b for a, b in zip(*answers.values(), strict=True)]
+    assert sum(same) >= 32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_adapter_merged_twice_is_refused(
+    tiny_base: Path, adapter: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = LoraModel.merge_and_unload
+
+    def twice(model: LoraModel) -> torch.nn.Module:
+        layers = [m for m in model.modules() if isinstance(m, LoraLinear)]
+        deltas = [(m.base_layer, m.get_delta_weight("default")) for m in layers]
+        merged = once(model)
+        for linear, delta in deltas:
+            linear.weight.data += delta
+        return merged
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", twice)
+    with pytest.raises(DataError, match="not applied exactly once"):
+        load_merged(tiny_base, adapter, dtype, "cpu")
 
 
 def test_image_transform_is_applied_before_the_processor(tiny_base: Path) -> None:

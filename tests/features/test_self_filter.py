@@ -12,6 +12,7 @@ from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
     SelfFilterSettings,
+    TrainerSettings,
     TrainSettings,
 )
 from icons_repro.data.conversation import IGNORE
@@ -122,6 +123,38 @@ def test_without_lora_every_weight_but_the_towers_is_trained(tiny_base: Path) ->
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {name for name, _ in model.named_parameters() if ".vision_tower." in name}
     assert frozen
+
+
+def test_stage_1_recomputes_layers_in_bfloat16_if_the_recipe_says_so(
+    small_world: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, text = embeddings(300, np.array([], dtype=int))
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "text.npy", text)
+    np.save(tmp_path / "positions.npy", np.arange(8))
+    job = FitJob(
+        model_dir=str(tiny_base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=0,
+        lora=LoraSettings(rank=2, alpha=4, dropout=0.0),
+        train=replace(SETTINGS.train, gradient_checkpointing=True),
+        data=DataSettings(max_length=128),
+        trainer=TrainerSettings(model_dtype="bfloat16", precision="bf16-mixed"),
+    )
+    calls = {"layer": 0, "model": 0}
+
+    def counted(base, lora):
+        blocks = base.model.language_model.layers
+        blocks[0].mlp.register_forward_pre_hook(lambda *_: calls.update(layer=calls["layer"] + 1))
+        base.lm_head.register_forward_pre_hook(lambda *_: calls.update(model=calls["model"] + 1))
+        return attach_lora(base, lora)
+
+    monkeypatch.setattr("icons_repro.features.self_filter.attach_lora", counted)
+    train_score_net(job, SETTINGS, tmp_path, tmp_path)
+    assert calls == {"layer": 2, "model": 1}
+    assert np.isfinite(np.load(tmp_path / "difficulty.npy")[:8]).all()
 
 
 @pytest.mark.parametrize("lora", [True, False])

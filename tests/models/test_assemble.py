@@ -72,16 +72,24 @@ def test_the_parts_weights_are_the_models_weights(parts: dict[str, Path], assemb
         assert torch.equal(state[f"model.vision_tower.{name}"], value)
 
 
-def test_the_image_token_alone_is_added_to_the_vocabulary(
+def test_the_vocabulary_gets_the_image_token_and_is_filled_to_64_with_mean_rows(
     parts: dict[str, Path], assembled: Path
 ) -> None:
     processor, model = load_processor(assembled), load_model(assembled)
     old = LlamaConfig.from_pretrained(parts["language"]).vocab_size
     assert model.config.image_token_index == old
-    assert model.config.text_config.vocab_size == old + 1
+    size = model.config.text_config.vocab_size
+    assert size % 64 == 0
+    assert old < size <= old + 64
+    assert len(model.lm_head.weight) == len(model.get_input_embeddings().weight) == size
+    assert len(processor.tokenizer) == old + 1
     assert processor.tokenizer.pad_token == "<unk>"
     mean = model.lm_head.weight[:old].mean(0)
-    assert torch.allclose(model.lm_head.weight[old], mean, atol=1e-6)
+    for row in model.lm_head.weight[old:]:
+        assert torch.allclose(row, mean, atol=1e-6)
+    with torch.no_grad():
+        logits = model(input_ids=torch.arange(5, 25)[None]).logits[0]
+    assert int(logits.argmax(dim=1).max()) < old, "a row of the filling would be answered"
 
 
 def test_an_assembled_model_takes_a_training_batch_with_finite_loss(assembled: Path) -> None:

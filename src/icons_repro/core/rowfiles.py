@@ -24,6 +24,7 @@ from icons_repro.core.errors import DataError
 
 MARK = np.dtype([("row", "<i8"), ("status", "u1")])
 MARKS = "marks"
+UNMARKED = np.uint8(255)
 SPARE_BYTES = 64 * 2**20
 """Disk space that must be left over when files have been reserved."""
 
@@ -54,17 +55,18 @@ def reserve(folder: Path, sizes: Mapping[str, int], remedy: str) -> None:
             os.close(descriptor)
 
 
-def marked(folder: Path, n_rows: int) -> np.ndarray:
+def marked(folder: Path, n_rows: int, before: np.ndarray | None = None) -> np.ndarray:
     """Return the status of each row that any writer has marked, uint8 `[n_rows]`, 0 elsewhere.
 
-    A mark that was cut in the middle is left out.
+    Of several marks of a row, and its status `before`, the lowest counts. A mark that was cut in
+    the middle is left out.
     """
-    status = np.zeros(n_rows, dtype=np.uint8)
+    status = np.full(n_rows, UNMARKED) if before is None else np.where(before, before, UNMARKED)
     for path in sorted((folder / MARKS).glob("*.bin")):
         whole = path.stat().st_size // MARK.itemsize
         marks = np.fromfile(path, MARK, count=whole)
-        status[marks["row"]] = marks["status"]
-    return status
+        np.minimum.at(status, marks["row"], marks["status"])
+    return np.where(status == UNMARKED, 0, status).astype(np.uint8)
 
 
 class RowFiles:

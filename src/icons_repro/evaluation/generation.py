@@ -20,7 +20,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from icons_repro.core.errors import DataError
 from icons_repro.models.llava import load_model, load_processor
-from icons_repro.models.lora import load_adapter
+from icons_repro.models.lora import load_adapter, projector
 
 ImageTransform = Callable[[Image.Image], Image.Image]
 DEFAULT_MAX_NEW_TOKENS = 1024
@@ -62,6 +62,9 @@ def load_merged(
 ) -> LlavaForConditionalGeneration:
     """Return the model with the adapter added to its weights, once, in memory only.
 
+    The adapter and its projector are float32. Merging rounds W + scale * B A once, to `dtype`; the
+    projector is cast to `dtype` here, after merging and nowhere else.
+
     Raises `DataError` if the weights after merging are not W + scale * B A.
     """
     model = load_model(model_dir, dtype=dtype, device=device)
@@ -70,21 +73,23 @@ def load_merged(
     peft_model = load_adapter(model, adapter_dir)
     name, expected = _one_merged_weight(peft_model, adapter_dir)
     merged: LlavaForConditionalGeneration = peft_model.merge_and_unload()
-    found = merged.get_parameter(name)
-    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-5):
+    found = merged.get_parameter(name).float()
+    rounding = max(2 * torch.finfo(dtype).eps, 1e-5)
+    if not torch.allclose(found, expected, rtol=rounding, atol=1e-5):
         raise DataError(f"{adapter_dir}: the adapter was not applied exactly once ({name}).")
     if any(isinstance(module, LoraLayer) for module in merged.modules()):
         raise DataError(f"{adapter_dir}: adapter layers are left after merging.")
+    projector(merged).to(dtype)
     return merged.eval().requires_grad_(False)
 
 
 def _one_merged_weight(peft_model: PeftModel, adapter_dir: Path) -> tuple[str, torch.Tensor]:
-    """Return one adapted weight's name and what it must be after merging."""
+    """Return one adapted weight's name and what it must be after merging, float32."""
     layers: list[tuple[str, Any]] = list(peft_model.get_base_model().named_modules())
     for name, layer in layers:
         if isinstance(layer, LoraLinear):
             weight: torch.Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
-            return f"{name}.weight", weight + layer.get_delta_weight("default")
+            return f"{name}.weight", weight.float() + layer.get_delta_weight("default").float()
     raise DataError(f"{adapter_dir} adapts no layer of the model.")
 
 

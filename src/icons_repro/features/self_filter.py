@@ -20,7 +20,12 @@ from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.data.dataset import Batch
 from icons_repro.features.forward_stats import answer_losses
 from icons_repro.models.llava import load_model
-from icons_repro.models.lora import PROJECTOR, attach_lora
+from icons_repro.models.lora import (
+    PROJECTOR,
+    attach_lora,
+    checkpoint_layers,
+    require_float32,
+)
 from icons_repro.training.callbacks import MetricsWriter, OnMetrics
 from icons_repro.training.fit import FitJob, plan_schedule
 from icons_repro.training.module import cosine_with_warmup
@@ -93,6 +98,10 @@ class ScoreTuner(L.LightningModule):
         self.model, self.net = model, net
         self.settings, self.steps = settings, steps
 
+    def on_fit_start(self) -> None:
+        """Refuse to train anything that is not float32, the score net included."""
+        require_float32((n, p) for n, p in self.named_parameters() if p.requires_grad)
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the weighted loss of a batch; 0 if none of its answers is left."""
         torch.manual_seed(hash((self.settings.seed, batch_idx)))
@@ -138,6 +147,8 @@ def train_score_net(
     schedule = plan_schedule(job, dataset)
     base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
     model: nn.Module = attach_lora(base, job.lora) if job.lora else all_but_the_tower(base)
+    if job.train.gradient_checkpointing:
+        checkpoint_layers(base)
     image, text = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
     net = ScoreNet(image, text, job.seed)
     tuner = ScoreTuner(model.train(), net, settings, schedule.steps)

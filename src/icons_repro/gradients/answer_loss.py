@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from icons_repro.gradients.batches import IGNORE, Batch, answer_counts, model_inputs
-
-
-def base_model(model: nn.Module) -> nn.Module:
-    """Return the transformers model inside a PEFT wrapper, or the model itself."""
-    get_base = getattr(model, "get_base_model", None)
-    return get_base() if callable(get_base) else model
-
-
-def _split_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """Return (body, head) where logits are just head(body's last hidden state)."""
-    base: Any = base_model(model)
-    body = getattr(base, "model", None)
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    config: Any = getattr(base, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    changed = any(getattr(text, k, None) for k in ("final_logit_softcapping", "logit_scale"))
-    return None if body is None or head is None or changed else (body, head)
+from icons_repro.gradients.batches import Batch, answer_counts, model_inputs
+from icons_repro.models.answers import answer_logits
 
 
 def answer_losses(model: nn.Module, batch: Batch, *, answers_only: bool = True) -> torch.Tensor:
     """Return each sample's loss `[B]`: cross-entropy in nats, mean over its answer tokens.
 
-        L(z) = -1/|A| * sum over t in A of log p(y_t | y_<t)          (METHODS 1.1)
+        L(z) = -1/|A| * sum over t in A of log p(y_t | y_<t)
 
-    A holds the answer tokens of all turns of the record. A row without any has loss 0. With
-    `answers_only` the output layer runs on the answers' positions alone: the same numbers, without
-    logits that nobody reads.
+    A holds the answer tokens of all turns of the record. A row without any has loss 0. See
+    `answer_logits` for `answers_only`.
     """
-    targets = batch["labels"][:, 1:]
-    supervised = targets != IGNORE
-    split = _split_head(model) if answers_only else None
-    if split is None:
-        logits = model(**model_inputs(batch), use_cache=False).logits[:, :-1][supervised]
-    else:
-        body, head = split
-        hidden = body(**model_inputs(batch), use_cache=False).last_hidden_state
-        logits = head(hidden[:, :-1][supervised])
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    tokens = functional.cross_entropy(logits, targets[supervised], reduction="none")
+    inputs, labels = model_inputs(batch), batch["labels"]
+    logits, targets = answer_logits(model, inputs, labels, answers_only=answers_only)
+    tokens = functional.cross_entropy(logits, targets, reduction="none")
     counts = answer_counts(batch)
     rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     losses = tokens.new_zeros(len(counts))

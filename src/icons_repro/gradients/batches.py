@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from icons_repro.models.answers import IGNORE
+
 Batch = Mapping[str, torch.Tensor]
 """`input_ids`, `attention_mask`, `labels` int64 `[B, L]` padded on the right, `positions` int64
 `[B]`, and `pixel_values` float `[I, 3, H, W]` where any row has an image (in row order)."""
 
-IGNORE = -100
-"""The label of a token that is not supervised."""
 NOT_FOR_THE_MODEL = frozenset({"labels", "positions"})
 
 

@@ -7,6 +7,9 @@ For y = x W^T + b and sample i, with x_i `[L, in]` and the output's gradient g_i
 Autograd would add these over the batch; here each chosen layer runs through a small autograd
 function that keeps them apart. Because it saves its input the ordinary way, gradient checkpointing
 and its recomputation work unchanged. The same identity underlies Opacus and bergson.
+
+Under autocast the layer computes in autocast's type, as it would in training, and the sums over
+tokens are float32; without autocast everything stays in the layer's own type.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ class _PerSampleLinear(torch.autograd.Function):
         bias: torch.Tensor | None,
         received: Callable[[torch.Tensor, torch.Tensor], None],
     ) -> torch.Tensor:
+        ctx.dtype = x.dtype
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            x = x.to(torch.get_autocast_dtype(kind))  # what is kept until the backward pass
         ctx.save_for_backward(x, weight)
         ctx.received = received
         return functional.linear(x, weight, bias)
@@ -51,7 +58,7 @@ class _PerSampleLinear(torch.autograd.Function):
         ctx.received(x.to(gradient.dtype), gradient)
         of_input = None
         if ctx.needs_input_grad[0]:
-            of_input = (gradient @ weight.to(gradient.dtype)).to(x.dtype)
+            of_input = (gradient @ weight.to(gradient.dtype)).to(ctx.dtype)
         return of_input, None, None, None
 
 
@@ -185,9 +192,27 @@ def _gradients(
     gradient = gradient.reshape(gradient.shape[0], -1, gradient.shape[-1])
     found = []
     if layer.weight is not None:
-        found.append((layer.weight, torch.bmm(gradient.transpose(1, 2), x)))
+        found.append((layer.weight, _token_sums(gradient, x)))
     if layer.bias is not None:
-        found.append((layer.bias, gradient.sum(dim=1)))
+        found.append((layer.bias, gradient.sum(dim=1, dtype=_sum_type(gradient))))
     if of_image is not None:
         found = [(i, g.new_zeros(rows, *g.shape[1:]).index_add_(0, of_image, g)) for i, g in found]
     return found
+
+
+def _token_sums(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return `[B, out, in]`, the sums over tokens of `[B, L, out]` times `[B, L, in]`.
+
+    In float32 where the inputs are shorter: the products are exact and the sum is not rounded.
+    """
+    left = gradient.transpose(1, 2)
+    wide = _sum_type(gradient)
+    if wide == gradient.dtype:
+        return torch.bmm(left, x)
+    if gradient.is_cuda:  # on the tensor cores
+        return torch.bmm(left, x, out_dtype=wide)
+    return torch.bmm(left.to(wide), x.to(wide))
+
+
+def _sum_type(values: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)

@@ -11,6 +11,7 @@ from icons_repro.core.errors import UserError
 from icons_repro.gradients.batches import Batch, answer_counts, take_rows
 from icons_repro.gradients.capture import IMAGE_MODULES
 from icons_repro.gradients.features import Feature, SgdFeature
+from icons_repro.gradients.memory import TokenLimits, device_name, is_out_of_memory
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Accumulator, Projector
 from icons_repro.gradients.store import RowStatus
@@ -39,28 +40,42 @@ class RowCollector:
         projector: Projector,
         feature: Feature | None = None,
         max_rows: int | None = None,
+        limits: TokenLimits | None = None,
     ) -> None:
-        """Prepare; `max_rows` cuts larger batches, for rows too long to hold many of."""
+        """Prepare.
+
+        Args:
+            gradients: what takes the gradients.
+            projector: what shortens the rows.
+            feature: SGD unless given.
+            max_rows: cuts larger batches, for rows too long to hold many of.
+            limits: what is remembered of batches that did not fit; of this run alone unless given.
+        """
         if projector.layout != gradients.layout:
             raise UserError("the projector was built for other parameters than the gradients'")
         self.gradients = gradients
         self.projector = projector
         self.feature = feature or SgdFeature()
         self._max_rows = max_rows
+        self._limits = limits or TokenLimits()
+        self._workload = _workload(gradients, projector)
         self._checked = False
 
     def __call__(self, batch: Batch) -> Rows:
         """Return the batch's rows.
 
-        A batch that runs out of memory is halved until it fits; a single row that does not is
-        given up as `out_of_memory`. No row is ever shortened.
+        A batch that runs out of memory is halved until it fits, and later ones are cut to that
+        size beforehand; a single row that does not fit is given up as `out_of_memory`. No row is
+        ever shortened.
 
         Raises:
             UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained.
         """
-        n = len(batch["input_ids"])
-        if self._max_rows is not None and n > self._max_rows:
-            return self._in_parts(batch, self._max_rows)
+        n, width = batch["input_ids"].shape
+        device = device_name(batch["input_ids"].device)
+        room = self._room(device, n, width)
+        if n > room:
+            return self._in_parts(batch, room)
         try:
             return self._collect(batch)
         except (RuntimeError, MemoryError) as error:
@@ -69,10 +84,21 @@ class RowCollector:
         # Outside the handler: the exception's frames hold the tensors that did not fit.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if n > 1:
-            log.warning("a batch of %d does not fit in memory: halved", n)
-            return self._in_parts(batch, n // 2)
-        return self._given_up(batch)
+        if n == 1:
+            return self._given_up(batch)
+        self._limits.did_not_fit(device, self._workload, n * width)
+        log.warning(
+            "a batch of %d x %d tokens does not fit in the memory of %s: halved, as later ones "
+            "of its size will be",
+            *(n, width, device),
+        )
+        return self._in_parts(batch, n // 2)
+
+    def _room(self, device: str, n: int, width: int) -> int:
+        """Return how many rows of `width` tokens may go at once, 1 at least."""
+        limit = self._limits.get(device, self._workload)
+        rows = n if limit is None else max(1, limit // width)
+        return rows if self._max_rows is None else min(rows, self._max_rows)
 
     def _given_up(self, batch: Batch) -> Rows:
         log.warning("position %s does not fit in memory", batch["positions"].tolist())
@@ -94,7 +120,8 @@ class RowCollector:
         ids = batch["input_ids"]
         sink = _Sink(self, self.projector.begin(len(ids), ids.device, self._dtype()))
         losses = self.gradients.stream(batch, sink.add)
-        values, norms = sink.accumulator.finish()
+        with torch.autocast(ids.device.type, enabled=False):
+            values, norms = sink.accumulator.finish()
         status = row_status(batch, losses, sink.squares, norms)
         ok = status == RowStatus.ok
         if not self._checked and bool(ok.any()):
@@ -160,8 +187,10 @@ def row_status(
     return status.cpu()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+def _workload(gradients: PerSampleGradients, projector: Projector) -> str:
+    """Return what, besides the device, decides how much memory a token takes."""
+    model = gradients.model
+    weights = sum(p.numel() for p in model.parameters())
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    rows = f"{gradients.layout.dim:,} to {projector.dim:,} by {projector.kind}"
+    return f"{weights:,} weights in {dtype}, {rows}, {gradients.method}"

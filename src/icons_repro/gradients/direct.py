@@ -22,15 +22,17 @@ import lightning
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from typing_extensions import override
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.extract import NumberedBatches, extract, run_module
+from icons_repro.gradients.extract import NumberedBatches, default_trainer, extract, run_module
 from icons_repro.gradients.features import Feature
 from icons_repro.gradients.layout import ParameterLayout
+from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, Unprojected
 from icons_repro.gradients.store import GradientStore, RowStatus
@@ -65,6 +67,7 @@ def task_directions(
     feature: Feature | None = None,
     memory_gb: float | None = None,
     trainer: lightning.Trainer | None = None,
+    limits: TokenLimits | None = None,
 ) -> TaskDirections:
     """Return each task's direction.
 
@@ -74,21 +77,26 @@ def task_directions(
         subtasks: for some tasks, the sub-task of each validation row.
         raw: tasks whose rows keep their length (see `score`'s `raw_validation`).
         feature: SGD unless given.
-        memory_gb: memory that the directions may take, GB; half of what is free unless given.
+        memory_gb: memory that the directions may take, GB; half of what is free unless given. A
+            device's own memory holds a batch's gradients, in half of what it has free.
         trainer: runs the loops.
+        limits: what is remembered of batches that did not fit (see `RowCollector`).
 
     Raises:
         DataError: the directions do not fit (with the numbers), or a task has no usable row.
     """
     groups = {task: _groups(task, data, subtasks or {}) for task, data in validation.items()}
     names = tuple(name for labels in groups.values() for name in dict.fromkeys(labels))
-    room = require_room(len(names), gradients.layout, memory_gb)
+    runner = trainer or default_trainer()
+    on_device = device_room(gradients.model, runner.strategy.root_device)
+    room = require_room(len(names), gradients.layout, memory_gb, on_device)
     vectors = torch.zeros(len(names), gradients.layout.dim)
-    collector = RowCollector(gradients, Unprojected(gradients.layout), feature, max_rows=room)
+    projector = Unprojected(gradients.layout)
+    collector = RowCollector(gradients, projector, feature, max_rows=room, limits=limits)
     for task, data in validation.items():
         own = [names.index(name) for name in groups[task]]
         sums = _DirectionSums(vectors, np.asarray(own), task in raw)
-        run_module(collector, sums, NumberedBatches(data), trainer)
+        run_module(collector, sums, NumberedBatches(data), runner)
         for index in sorted(set(own)):
             if not sums.counts[index]:
                 raise DataError(f"{names[index]} has no usable validation row")
@@ -111,9 +119,22 @@ def score_direct(
 
     Returns:
         float32 `[N, T]`, a column a direction, a row of NaN where there is no gradient.
+
+    Raises:
+        DataError: the directions do not fit in the device's memory (with the numbers).
     """
+    runner = options.pop("trainer", None) or default_trainer()
     projector = DirectScores(gradients.layout, directions)
-    store = extract(gradients, projector, data, folder, dtype="float32", **options)
+    room = device_room(gradients.model, runner.strategy.root_device)
+    needed = directions.vectors.nbytes
+    if room is not None and needed > room:
+        raise DataError(
+            f"gradients.mode=direct keeps {len(directions.names)} directions on the device, "
+            f"{needed / 1e9:.2f} GB; {room / 1e9:.2f} GB may be used of it. Take fewer tasks or "
+            "parameters, a larger device, or gradients.mode=store."
+        )
+    options |= {"dtype": "float32", "trainer": runner}
+    store = extract(gradients, projector, data, folder, **options)
     return direct_influence(store, directions.names)
 
 
@@ -124,8 +145,13 @@ def direct_influence(store: GradientStore, names: Sequence[str]) -> InfluenceMat
     return InfluenceMatrix(values, tuple(names), store.keys)
 
 
-def require_room(n: int, layout: ParameterLayout, memory_gb: float | None) -> int:
-    """Return how many unprojected rows may be held at once beside `n` directions.
+def require_room(
+    n: int, layout: ParameterLayout, memory_gb: float | None, on_device: int | None = None
+) -> int:
+    """Return how many unprojected rows may be held at once.
+
+    The host holds them beside `n` directions; a device with memory of its own, of which `on_device`
+    bytes may be used, holds the rows alone.
 
     Raises:
         DataError: the directions and one row with its working copy do not fit.
@@ -140,7 +166,28 @@ def require_room(n: int, layout: ParameterLayout, memory_gb: float | None) -> in
             f"{limit / 1e9:.2f} GB may be used. Take fewer tasks or parameters, allow more "
             "memory, or set gradients.mode=store."
         )
-    return rows
+    if on_device is None:
+        return rows
+    if on_device < 3 * row:
+        raise DataError(
+            f"gradients.mode=direct makes rows of {layout.dim:,} parameters, {3 * row / 1e9:.2f} "
+            f"GB with working copies; {on_device / 1e9:.2f} GB of the device may be used. Take "
+            "fewer parameters, a larger device, or gradients.mode=store."
+        )
+    return min(rows, on_device // (3 * row))
+
+
+def device_room(model: nn.Module, device: torch.device) -> int | None:
+    """Return half of the bytes that a GPU has left beside the model; None for the CPU.
+
+    The other half is for the activations of a batch.
+    """
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    to_come = sum(p.nbytes for p in model.parameters() if p.device != device)
+    return max(0, free - to_come) // 2
 
 
 def free_memory() -> int:

@@ -14,9 +14,11 @@ import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from icons_repro.core.errors import DataError
+from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.features import Feature, SgdFeature
+from icons_repro.gradients.memory import TokenLimits, device_name
 from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector
@@ -40,6 +42,7 @@ def extract(
     unusable: Sequence[int] | np.ndarray = (),
     trainer: lightning.Trainer | None = None,
     flush_seconds: float = 5.0,
+    limits: TokenLimits | None = None,
 ) -> GradientStore:
     """Fill a gradient store, or finish one that a kill left incomplete, and open it.
 
@@ -57,13 +60,18 @@ def extract(
         unusable: positions whose records no batch will bring; recorded as such.
         trainer: runs the loop, with its devices and callbacks; a quiet one with a progress bar
             unless given.
+        limits: what is remembered of batches that did not fit in memory (see `RowCollector`).
+
+    A store keeps the attention kernel it was begun with (`gradients.attention`). Rows that an
+    earlier run gave up as out of memory are tried again if a batch brings them.
 
     Raises:
         DataError: too small a disk, a store of something else, or rows that no batch brought.
     """
     feature = feature or SgdFeature()
-    collector = RowCollector(gradients, projector, feature)
+    collector = RowCollector(gradients, projector, feature, limits=limits)
     batches = NumberedBatches(data)
+    runner = trainer or default_trainer()
     writer = open_writer(
         folder,
         n_rows=batches.rows() if n_rows is None else n_rows,
@@ -72,11 +80,14 @@ def extract(
         identities=row_identities(gradients, projector, feature, identities),
         keys=keys,
         flush_seconds=flush_seconds,
+        made_with=made_with(gradients, runner),
     )
+    if begun_with := writer.info.made_with.get("attention"):
+        gradients.attention = AttentionChoice.from_json(begun_with)
     with writer:
         writer.exclude(unusable, RowStatus.unusable)
         if len(writer.pending()):
-            run_module(collector, writer, batches, trainer)
+            run_module(collector, writer, batches, runner)
     seal(folder)
     return opened(folder)
 
@@ -97,7 +108,7 @@ def run_module(
     trainer: lightning.Trainer | None = None,
 ) -> None:
     """Run all batches through the collector into the sink, with a progress bar."""
-    runner = trainer or _default_trainer()
+    runner = trainer or default_trainer()
     runner.predict(GradientModule(collector, sink), batches, return_predictions=False)
 
 
@@ -171,7 +182,15 @@ def row_identities(
     return {**identities, "projector": projector.identity(), "feature": feature.identity()}
 
 
-def _default_trainer() -> lightning.Trainer:
+def made_with(gradients: PerSampleGradients, runner: lightning.Trainer) -> dict[str, Any]:
+    """Return what a store's rows do not depend on, but for rounding: where and by which kernels."""
+    made = {"device": device_name(runner.strategy.root_device), "precision": str(runner.precision)}
+    choice = gradients.attention
+    return made if choice is None else {**made, "attention": choice.to_json()}
+
+
+def default_trainer() -> lightning.Trainer:
+    """Return a quiet Trainer with a progress bar, on whatever device there is."""
     return lightning.Trainer(
         accelerator="auto",
         devices=1,

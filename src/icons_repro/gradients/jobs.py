@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,29 @@ from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
+from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.extract import NumberedBatches, opened, row_identities, run_module
+from icons_repro.gradients.extract import (
+    NumberedBatches,
+    made_with,
+    opened,
+    row_identities,
+    run_module,
+)
 from icons_repro.gradients.features import Feature, build_feature
+from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
 from icons_repro.gradients.store import GradientStore
-from icons_repro.gradients.writer import StoreWriter, open_writer, remaining_batches, seal
+from icons_repro.gradients.writer import (
+    StoreWriter,
+    given_up,
+    open_writer,
+    remaining_batches,
+    seal,
+)
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import gradient_parameters, load_adapter
 from icons_repro.training.checkpoint import epoch_folder
@@ -40,6 +55,7 @@ class Taker:
     gradients: PerSampleGradients
     projector: Projector
     feature: Feature
+    limits: TokenLimits
 
     @classmethod
     def load(cls, step: Gradients, work: Work) -> Taker:
@@ -50,16 +66,18 @@ class Taker:
         model = load_adapter(model, adapter)  # type: ignore[assignment]
         parameters = gradient_parameters(model, step.recipe.parameters)
         gradients = PerSampleGradients(model, parameters, step.recipe.per_sample)
+        gradients.attention = choose_attention(gradients, step.trainer.precision)
         return cls(
             gradients,
             build_projector(gradients.layout, **step.recipe.projector),
             build_feature(step.recipe.feature, gradients.layout, adapter / "optimizer.safetensors"),
+            TokenLimits(work.cache.root / "memory.json"),
         )
 
-    @property
-    def collector(self) -> RowCollector:
-        """What turns batches into rows."""
-        return RowCollector(self.gradients, self.projector, self.feature)
+    def collector(self, projector: Projector | None = None) -> RowCollector:
+        """Return what turns batches into rows, with another projector if one is given."""
+        projector = projector or self.projector
+        return RowCollector(self.gradients, projector, self.feature, limits=self.limits)
 
 
 def adapter_of(step: Any, work: Work) -> Path:
@@ -100,26 +118,35 @@ def fill_pool(step: PoolGradients, work: Work, parts: Iterator[str]) -> None:
     for part in parts:
         taker = taker or Taker.load(step, work)
         with _writer(step, work.out, taker, batches.table) as writer:
-            run(taker.collector, writer, batches, part, step, work.out)
+            run(taker, writer, batches, part, step, work.out)
 
 
 def run(
-    collector: RowCollector,
+    taker: Taker,
     writer: StoreWriter,
     batches: PassPlan,
     part: str,
     step: Any,
     folder: Path,
+    projector: Projector | None = None,
 ) -> None:
-    """Run what is left of a chunk's batches through the collector into the store."""
+    """Run what is left of a chunk's batches into the store, by the kernel it was begun with."""
+    if begun_with := writer.info.made_with.get("attention"):
+        taker.gradients.attention = AttentionChoice.from_json(begun_with)
     loader = batches.loader(part, partial(remaining_batches, folder))
     if len(loader):
         trainer = predict_trainer(batches.title("gradients", part), step.trainer)
-        run_module(collector, writer, NumberedBatches(loader), trainer)
+        run_module(taker.collector(projector), writer, NumberedBatches(loader), trainer)
 
 
 def close_pool(step: PoolGradients, work: Work) -> Counts:
-    """Seal the store; rows whose records cannot be used are marked so."""
+    """Try rows that did not fit in memory once more, alone, and seal the store."""
+    if len(again := given_up(work.out)):
+        taker, batches = Taker.load(step, work), pool_plan(step, work)
+        alone = replace(batches, batches=[np.array([row]) for row in again])
+        with _writer(step, work.out, taker, alone.table) as writer:
+            (whole,) = alone.chunk_names(1)
+            run(taker, writer, alone, whole, step, work.out)
     table = RecordTable(work.path(step.pool) / "records.arrow")
     seal(work.out, np.flatnonzero(~table.usable))
     return dict(opened(work.out).info.rows)
@@ -134,7 +161,7 @@ def fill_targets(step: TargetGradients, work: Work, parts: Iterator[str]) -> Non
         batches = plan(step, work, targets / task, targets / "images")
         (whole,) = batches.chunk_names(1)
         with _writer(step, work.out / task, taker, batches.table) as writer:
-            run(taker.collector, writer, batches, whole, step, work.out / task)
+            run(taker, writer, batches, whole, step, work.out / task)
         seal(work.out / task, np.flatnonzero(~batches.table.usable))
 
 
@@ -153,6 +180,7 @@ def _writer(step: Gradients, folder: Path, taker: Taker, table: RecordTable) -> 
             taker.gradients, taker.projector, taker.feature, identities(step)
         ),
         keys=table.keys,
+        made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.gradients.answer_loss import answer_losses
+from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.batches import Batch, answer_counts, image_rows, take_rows
 from icons_repro.gradients.capture import Deliver, LinearCapture
 from icons_repro.gradients.layout import ParameterLayout
@@ -51,6 +52,8 @@ class PerSampleGradients:
         self.method = method
         self._parameters = [parameter for _, parameter in parameters]
         self._capture = LinearCapture(model, self.layout.names) if method == "batched" else None
+        self.attention: AttentionChoice | None = None
+        """Which kernels compute attention; None leaves the model as it is."""
         self.image_token_id: int | None = getattr(model.config, "image_token_id", None)
 
     @property
@@ -67,7 +70,8 @@ class PerSampleGradients:
         Returns:
             Each sample's loss `[B]`, detached.
         """
-        with _differentiable(self.model, self._parameters), torch.enable_grad():
+        kernels = nullcontext() if self.attention is None else self.attention.on(self.model)
+        with kernels, _differentiable(self.model, self._parameters), torch.enable_grad():
             if self._capture is None:
                 return self._loop(batch, deliver)
             return self._batched(self._capture, batch, deliver)
@@ -83,9 +87,11 @@ class PerSampleGradients:
         with capture.running(rows, image_rows(batch, self.image_token_id), deliver):
             losses = answer_losses(self.model, batch)
             capture.begin_backward()
-            if losses.requires_grad:
-                losses.sum().backward()
-            capture.deliver_unreached(rows, deliver)
+            # Autocast is for the forward pass; what is made of gradients must not be rounded by it.
+            with torch.autocast(losses.device.type, enabled=False):
+                if losses.requires_grad:
+                    losses.sum().backward()
+                capture.deliver_unreached(rows, deliver)
         return losses.detach()
 
     def _loop(self, batch: Batch, deliver: Deliver) -> torch.Tensor:
@@ -94,10 +100,12 @@ class PerSampleGradients:
         for row, count in enumerate(counts):
             one = take_rows(batch, [row], self.image_token_id)
             loss = answer_losses(self.model, one, answers_only=False)
-            rows.append(self._gradient(loss.sum() if count else None))
+            with torch.autocast(loss.device.type, enabled=False):
+                rows.append(self._gradient(loss.sum() if count else None))
             losses.append(loss.detach())
-        for index in range(len(self._parameters)):
-            deliver(index, torch.stack([gradients[index] for gradients in rows]))
+        with torch.autocast(losses[0].device.type, enabled=False):
+            for index in range(len(self._parameters)):
+                deliver(index, torch.stack([gradients[index] for gradients in rows]))
         return torch.cat(losses)
 
     def _gradient(self, loss: torch.Tensor | None) -> list[torch.Tensor]:

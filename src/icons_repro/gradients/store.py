@@ -62,6 +62,9 @@ class StoreInfo:
     format: int = FORMAT
     rows: Mapping[str, int] = field(default_factory=dict)
     """Count of each status; empty until the store is complete."""
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    """Device, precision and attention kernel of the run that began the store. Rows made with others
+    differ by rounding, so stores are never refused for it."""
 
     def save(self, folder: Path) -> None:
         """Write `info.json` in one step: readers see the old or the new one."""

@@ -22,7 +22,8 @@ from icons_repro.gradients.store import STATUS, RowStatus, StoreInfo, status_cou
 class StoreWriter:
     """Writes rows by position; made or resumed by `open_writer`, used in a `with` block.
 
-    Any number of writers, on any hosts, fill one store together; see `core/rowfiles.py`.
+    Any number of writers, on any hosts, fill one store together; see `core/rowfiles.py`. Rows that
+    an earlier run gave up as out of memory are pending again, for one more try.
     """
 
     def __init__(self, folder: Path, info: StoreInfo, flush_seconds: float = 5.0) -> None:
@@ -35,6 +36,7 @@ class StoreWriter:
             flush_seconds,
         )
         self._status = known_status(folder, info.n_rows)
+        self._status[self._status == RowStatus.out_of_memory] = RowStatus.pending
 
     def write(
         self,
@@ -108,15 +110,14 @@ def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> Store
     """
     folder = Path(folder)
     info = StoreInfo.load(folder)
-    if not (folder / STATUS).is_file():
-        status = marked(folder, info.n_rows)
-        left = np.asarray(unusable, dtype=np.int64)
-        status[left[status[left] == RowStatus.pending]] = RowStatus.unusable
-        require_whole(folder, status)
-        part = folder / f"{STATUS}.part"
-        status.tofile(part)
-        part.replace(folder / STATUS)
-    info = replace(info, rows=status_counts(np.fromfile(folder / STATUS, np.uint8)))
+    status = known_status(folder, info.n_rows)
+    left = np.asarray(unusable, dtype=np.int64)
+    status[left[status[left] == RowStatus.pending]] = RowStatus.unusable
+    require_whole(folder, status)
+    part = folder / f"{STATUS}.part"
+    status.tofile(part)
+    part.replace(folder / STATUS)
+    info = replace(info, rows=status_counts(status))
     info.save(folder)
     shutil.rmtree(folder / MARKS, ignore_errors=True)
     return info
@@ -141,6 +142,7 @@ def open_writer(
     identities: Mapping[str, Any],
     keys: Sequence[str] | np.ndarray | None = None,
     flush_seconds: float = 5.0,
+    made_with: Mapping[str, Any] | None = None,
 ) -> StoreWriter:
     """Reserve a store, or take up one that was begun with the same description.
 
@@ -153,19 +155,20 @@ def open_writer(
             where scoring is to check them.
         keys: content keys of the rows `[n_rows]`; row numbers where the data have none.
         flush_seconds: how much work a kill may cost.
+        made_with: see `StoreInfo.made_with`; a store taken up keeps its own.
 
     Raises:
         DataError: the disk is too small, or the folder holds a store of another description.
     """
     folder = Path(folder)
-    info = StoreInfo(n_rows, dim, dtype, dict(identities))
+    info = StoreInfo(n_rows, dim, dtype, dict(identities), made_with=dict(made_with or {}))
     if keys is None:
         keys = [f"row-{i}" for i in range(n_rows)]
     wanted = np.asarray(keys).astype(KEY_DTYPE)
     if len(wanted) != n_rows:
         raise DataError(f"{folder}: {len(wanted)} keys for {n_rows} rows")
     if (folder / "info.json").is_file():
-        _require_same_store(folder, info, wanted)
+        info = _require_same_store(folder, info, wanted)
     else:
         _reserve(folder, info, wanted)
     return StoreWriter(folder, info, flush_seconds)
@@ -181,23 +184,43 @@ def pending(folder: Path | str) -> np.ndarray:
 def known_status(folder: Path, n_rows: int) -> np.ndarray:
     """Return each row's status as it stands: sealed, or marked by any writer so far."""
     sealed = folder / STATUS
-    return np.fromfile(sealed, np.uint8) if sealed.is_file() else marked(folder, n_rows)
+    before = np.fromfile(sealed, np.uint8) if sealed.is_file() else None
+    return marked(folder, n_rows, before)
 
 
-def remaining_batches(folder: Path | str, batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return the batches (of pool positions) that have a row missing, whole.
+def given_up(folder: Path | str) -> np.ndarray:
+    """Return the positions of rows that did not fit in memory even alone, int64, ascending."""
+    folder = Path(folder)
+    status = known_status(folder, StoreInfo.load(folder).n_rows)
+    return np.flatnonzero(status == RowStatus.out_of_memory)
+
+
+def _positions(folder: Path, status: RowStatus) -> np.ndarray:
+    found = np.fromfile(folder / "status.bin", np.uint8)
+    return np.flatnonzero(found == status) + StoreInfo.load(folder).start
+
+
+def remaining_batches(folder: Path | str, batches: Sequence[Any]) -> list[Any]:
+    """Return the batches (each of pool positions) that have a row missing, whole; then retries.
 
     Plan the batches over *all* positions, then ask here: a batch that was half done is computed
     again as it was, since rounding depends on what a sample is batched with. That is what makes a
     resumed store equal to an uninterrupted one byte by byte. A store not begun lacks everything.
+
+    A row that was given up as out of memory makes a batch of its own, at the end.
     """
     if not (Path(folder) / "info.json").is_file():
         return list(batches)
     missing = set(pending(folder).tolist())
-    return [batch for batch in batches if not missing.isdisjoint(batch)]
+    left = [batch for batch in batches if not missing.isdisjoint(batch)]
+    planned = {row for batch in batches for row in batch}
+    taken = {row for batch in left for row in batch}
+    again = planned.intersection(given_up(folder).tolist()) - taken
+    return left + [np.array([row]) for row in sorted(again)]
 
 
-def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
+def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> StoreInfo:
+    """Return the description of the store that was begun in `folder`."""
     found = StoreInfo.load(folder)
     for name in ("n_rows", "dim", "dtype", "identities"):
         there, here = getattr(found, name), getattr(info, name)
@@ -208,6 +231,7 @@ def _require_same_store(folder: Path, info: StoreInfo, keys: np.ndarray) -> None
             )
     if not np.array_equal(np.fromfile(folder / "keys.bin", KEY_DTYPE), keys):
         raise DataError(f"{folder}: begun for records with other keys. Use another folder.")
+    return found
 
 
 def _reserve(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:

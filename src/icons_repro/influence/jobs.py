@@ -14,14 +14,13 @@ from icons_repro.core.types import InfluenceMatrix
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.data.target_tasks import subtasks
-from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.direct import (
     DirectScores,
     TaskDirections,
     direct_influence,
     task_directions,
 )
-from icons_repro.gradients.extract import opened, row_identities
+from icons_repro.gradients.extract import made_with, opened, row_identities
 from icons_repro.gradients.features import build_feature
 from icons_repro.gradients.jobs import Taker, adapter_of, identities, plan, pool_plan, run
 from icons_repro.gradients.writer import open_writer, seal
@@ -64,6 +63,7 @@ def direct_parts(step: DirectInfluence, work: Work) -> list[str]:
         raw=step.raw,
         feature=build_feature(step.val_feature, taker.gradients.layout, moments),
         trainer=predict_trainer("gradients of the targets", step.trainer),
+        limits=taker.limits,
     )
     directions.save(work.out / DIRECTIONS)
     return pool_plan(step, work).chunk_names(work.chunks)
@@ -84,10 +84,10 @@ def fill_direct(step: DirectInfluence, work: Work, parts: Iterator[str]) -> None
             dtype="float32",
             identities=row_identities(taker.gradients, projector, taker.feature, identities(step)),
             keys=batches.table.keys,
+            made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),
         )
-        collector = RowCollector(taker.gradients, projector, taker.feature)
         with writer:
-            run(collector, writer, batches, part, step, work.out / SCORES)
+            run(taker, writer, batches, part, step, work.out / SCORES, projector)
 
 
 def close_direct(step: DirectInfluence, work: Work) -> Counts:

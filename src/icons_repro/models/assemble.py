@@ -30,6 +30,8 @@ from icons_repro.models.tokenizer import load_tokenizer
 
 LANGUAGE_TYPES = ("llama", "qwen2", "mistral")
 IMAGE_TOKEN = "<image>"
+ROW_MULTIPLE = 64
+"""Rows of the vocabulary come in multiples of this."""
 TURN_END = {"v1": "</s>", "llama3": "<|eot_id|>", "qwen": "<|im_end|>"}
 """The token that ends an answer in each template."""
 PROJECTOR_KEYS = {"0": "linear_1", "2": "linear_2"}
@@ -98,12 +100,16 @@ def prepare_tokenizer(language: Path) -> Any:
 
 
 def add_rows(text: Any, size: int) -> None:
-    """Give the vocabulary `size` rows at least; a new row is the mean of the old ones.
+    """Give the vocabulary `size` rows at least, a multiple of 64; a new row is the old ones' mean.
 
     LLaVA-1.5 has no row for the image token. Its embedding is replaced by image features, and the
-    mean output row gives it the mean logit, far below any token that is likely.
+    mean output row gives it the mean logit, far below any token that is likely. Tensor cores want
+    the multiple; llava-hf's own conversions have it (32,064 rows), so every loader knows models
+    with more rows than their tokenizer has tokens. No text has the rows beyond, and greedy decoding
+    never writes them: no mean is the largest.
     """
     old = text.get_input_embeddings().num_embeddings
+    size = -(-max(size, old) // ROW_MULTIPLE) * ROW_MULTIPLE
     if size <= old:
         return
     tied = text.get_input_embeddings().weight is text.get_output_embeddings().weight

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,6 +19,7 @@ from icons_repro.core.settings import LoraSettings
 
 PROJECTOR = "multi_modal_projector"
 PEFT_PREFIX = "base_model.model."
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def language_linears(model: nn.Module) -> list[str]:
@@ -33,7 +36,8 @@ def language_linears(model: nn.Module) -> list[str]:
 def attach_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) -> PeftModel:
     """Freeze `model`, add a fresh LoRA to every linear of its language model, free the projector.
 
-    Nothing in the vision tower or `lm_head` becomes trainable.
+    Nothing in the vision tower or `lm_head` becomes trainable. What does is float32 whatever the
+    type of the frozen weights.
     """
     model.requires_grad_(False)
     leaves = "|".join(language_linears(model))
@@ -46,7 +50,7 @@ def attach_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) ->
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config)
-    projector(peft_model).requires_grad_(True)
+    projector_in_float32(peft_model).requires_grad_(True)
     check_single_adapter(peft_model)
     return peft_model
 
@@ -64,8 +68,9 @@ def load_adapter(
     if any(isinstance(module, LoraLayer) for module in model.modules()):
         raise DataError(f"the model already carries an adapter; {folder} would be the second.")
     peft_model = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    projector(peft_model).load_state_dict(load_file(folder / "projector.safetensors"))
-    projector(peft_model).requires_grad_(trainable)
+    trained = projector_in_float32(peft_model)
+    trained.load_state_dict(load_file(folder / "projector.safetensors"))
+    trained.requires_grad_(trainable)
     check_single_adapter(peft_model)
     return peft_model
 
@@ -76,6 +81,54 @@ def projector(model: nn.Module) -> nn.Module:
     if len(found) != 1:
         raise DataError(f"expected one {PROJECTOR} in the model, found {len(found)}.")
     return found[0]
+
+
+def projector_in_float32(model: nn.Module) -> nn.Module:
+    """Keep the projector in float32 from here on and return it.
+
+    Without autocast it gets the tower's bfloat16 as float32; LLaVA hands its output on in the type
+    of the text's embeddings. Gradients end at its input: what lies before is frozen.
+    """
+    module = to_float32(projector(model))
+    module.register_forward_pre_hook(_enter_projector)
+    return module
+
+
+def _enter_projector(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return inputs[0].detach().to(next(module.parameters()).dtype), *inputs[1:]
+
+
+def to_float32(module: Module) -> Module:
+    """Turn the module's parameters of less than 32 bits into float32, in place; buffers stay.
+
+    AdamW in bfloat16 loses every update below 1/256 of a weight, so what trains is float32.
+    """
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and parameter.itemsize < 4:
+            parameter.data = parameter.data.float()
+    return module
+
+
+def require_float32(trained: Iterable[tuple[str, nn.Parameter]]) -> None:
+    """Raise `ConfigError` naming a trained parameter that would lose small updates."""
+    narrow = [(name, p.dtype) for name, p in trained if p.itemsize < 4]
+    if narrow:
+        name, dtype = narrow[0]
+        raise ConfigError(
+            f"{name} would be trained in {dtype} ({len(narrow)} such parameters): updates below "
+            "its rounding are lost. Use trainer.precision=bf16-mixed (not bf16-true), and "
+            "trainer.model_dtype for the frozen weights alone."
+        )
+
+
+def checkpoint_layers(model: LlavaForConditionalGeneration) -> None:
+    """Recompute the layers in the backward pass instead of keeping what they computed.
+
+    transformers' switch also makes all embeddings require gradients, CLIP's patches too, so that
+    each step would run back through a frozen tower. Checkpoints that are not re-entrant do without.
+    """
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.disable_input_require_grads()
 
 
 def check_single_adapter(model: nn.Module) -> None:

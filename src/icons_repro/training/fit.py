@@ -29,7 +29,7 @@ from icons_repro.data.datamodule import (
 )
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
-from icons_repro.models.lora import attach_lora
+from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
 from icons_repro.training.distributed import train_distributed
@@ -169,10 +169,9 @@ def fit_here(
 def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
     """Load the base and free what the job trains: LoRA and projector, or every weight."""
     base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
-    model = attach_lora(base, job.lora) if job.lora else base.requires_grad_(True)
+    model = attach_lora(base, job.lora) if job.lora else to_float32(base).requires_grad_(True)
     if job.train.gradient_checkpointing:
-        base.enable_input_require_grads()
-        base.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_layers(base)
     return model.train()
 
 

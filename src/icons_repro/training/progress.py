@@ -50,11 +50,15 @@ class StageProgress(TQDMProgressBar):
 
 
 def predict_trainer(name: str, settings: TrainerSettings) -> L.Trainer:
-    """Return a Trainer for one pass over a loader, on one device, under the stage's name."""
+    """Return a Trainer for one pass over a loader, on one device, under the stage's name.
+
+    bfloat16 autocast where the settings ask for it. Under float16 small gradients would vanish, as
+    nothing scales the loss here, so that setting leaves passes in the model's own types.
+    """
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=1,
-        precision="32-true",
+        precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
