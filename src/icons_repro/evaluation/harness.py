@@ -92,7 +92,10 @@ class Harness:
                 raise UnavailableError(problem)
             if benchmark.options:
                 benchmark, manager = self._overridden(benchmark, manager)
-            return get_task_dict([benchmark.task], manager, "chat")[benchmark.task]
+            task = get_task_dict([benchmark.task], manager, "chat")[benchmark.task]
+            if benchmark.cluster_key:
+                task.config.cluster_key = benchmark.cluster_key
+            return task
         except UnavailableError:
             raise
         except Exception as error:  # whatever a task's own code or a dataset's loader raises
@@ -133,9 +136,8 @@ class Harness:
         """Turn lmms-eval's report into our result, and write the answers."""
         name = task.config.task
         numbers = report["results"][name]
-        rows = answer_rows(
-            _of_filter(report["samples"][name], numbers, benchmark), benchmark.metric
-        )
+        samples = _of_filter(report["samples"][name], numbers, benchmark)
+        rows = answer_rows(samples, benchmark.metric, self.model.pictures.pop(name, {}))
         write_rows(self.out / "answers" / f"{benchmark.name}.jsonl", rows)
         if benchmark.needs_server:
             raise UnavailableError(

@@ -18,7 +18,14 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from icons_repro.core.errors import UserError
-from icons_repro.evaluation.generation import BatchedGenerator, Decoding, ImageTransform, Prompt
+from icons_repro.evaluation.answers import picture_digest
+from icons_repro.evaluation.generation import (
+    BatchedGenerator,
+    Decoding,
+    ImageTransform,
+    Prompt,
+    images_in,
+)
 
 
 class LlavaLmms(lmms):
@@ -41,6 +48,8 @@ class LlavaLmms(lmms):
         self.batch_size = int(batch_size)
         self.device = torch.device(device)
         self.progress: Callable[[int], Any] | None = None
+        self.pictures: dict[str, dict[int, str]] = defaultdict(dict)
+        """By task and `doc_id`: which pictures a question was asked about (`picture_digest`)."""
         self._generator = BatchedGenerator.load(
             Path(model_dir),
             Path(adapter_dir) if adapter_dir else None,
@@ -97,4 +106,7 @@ class LlavaLmms(lmms):
 
     def _prompt(self, request: Instance) -> Prompt:
         _, doc_to_messages, _, doc_id, task, split = request.args
-        return self._generator.prompt(doc_to_messages(self.task_dict[task][split][doc_id]))
+        messages = doc_to_messages(self.task_dict[task][split][doc_id])
+        if digest := picture_digest(images_in(messages)):
+            self.pictures[task][int(doc_id)] = digest
+        return self._generator.prompt(messages)
