@@ -11,7 +11,7 @@ import pytest
 
 from icons_repro.evaluation import runner
 from icons_repro.evaluation.answers import read_rows
-from icons_repro.evaluation.relative import read_answers
+from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.tasks import write_local_tasks
 

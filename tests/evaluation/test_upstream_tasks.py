@@ -19,7 +19,7 @@ import yaml
 from evaluation_samples import picture
 
 from icons_repro.evaluation.answers import read_rows
-from icons_repro.evaluation.relative import read_answers
+from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.runner import Result, evaluate
 from icons_repro.evaluation.settings import benchmarks_from_config
 
