@@ -107,6 +107,14 @@ def test_two_equal_runs_differ_by_nothing() -> None:
     assert found.interval() == (0.0, 0.0)
 
 
+def test_seeds_that_agree_by_luck_make_nothing_certain() -> None:
+    own = np.random.default_rng(0).normal(size=(2, 4000))
+    found = estimate([4.0, 4.0], 4.0 + 6.0 * own)
+    assert found.between == 0.0
+    assert found.interval()[1] - 4.0 == pytest.approx(1.96 * 6.0 / math.sqrt(2), rel=0.05)
+    assert found.p_value > 0.2
+
+
 def test_seeds_on_one_pool_count_as_one_where_there_are_several_pools() -> None:
     values, pools = [1.0, 1.2, 3.0, 3.2], ["a", "a", "b", "b"]
     found = estimate(values, pools=pools)

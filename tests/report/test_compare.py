@@ -184,7 +184,8 @@ def test_a_side_of_several_methods_is_refused_with_a_way_out(tmp_path: Path) -> 
 
 def test_settings_that_tell_the_methods_apart_are_shown(tmp_path: Path) -> None:
     for steps in ("same_steps", "same_epochs"):
-        two_methods(tmp_path / steps, pools=1, config={"finetune": {"steps": steps}})
+        config = {"finetune": {"steps": steps}, "selector": {"own": steps}}
+        two_methods(tmp_path / steps, pools=1, config=config)
     found = compare(tmp_path / "same_steps" / "icons", tmp_path / "same_epochs" / "less")
     assert found.settings == ("finetune.steps=same_steps", "finetune.steps=same_epochs")
 
@@ -197,7 +198,7 @@ def test_the_command_prints_both_methods_and_fits_80_columns(
     main(["compare", str(tmp_path / "icons"), str(tmp_path / "less")])
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    for part in ("A = icons at 20%, B = less at 20%, on 3 pools and seeds", "P(A beats B)",
+    for part in ("A = icons at 20%, B = less at 20%, 3 pairs of one pool and seed", "P(A beats B)",
                  "above blind %", "rows kept by", "make-up by source", "1 run left out",
                  "no run of the other side",
                  "in 4 of 5 trials"):  # fmt: skip

@@ -8,7 +8,9 @@ A number is measured once in each pool (or seed); its mean is wrong for two reas
 The first is s / sqrt(P), with Student's t at P - 1 degrees of freedom, since P is small. The spread
 s holds what the test questions do to one pool alone, so only their common part is left to add: the
 mean covariance of the cluster-bootstrap replicates of two pools, which is zero where the pools have
-test questions of their own. The interval is that of the sum, t * between + z * shared.
+test questions of their own. The interval is that of the sum, t * between + z * shared, and never
+narrower than that of the test questions with the runs as they are: two seeds that come to the same
+score by luck, or to the same difference, make nothing certain.
 
 The plain hierarchical bootstrap (draw pools, then clusters, take percentiles) has the same two
 levels, and is not believable at this size: drawing from three values it covers the truth in 73% of
@@ -42,6 +44,8 @@ class Estimate:
     shared: float | None
     """Standard error from the test questions that pools share; None without answers. For one
     pool it is the whole error of its test questions."""
+    questions: float = 0.0
+    """Standard error from test questions with the runs as they are: the least there can be."""
 
     @property
     def known(self) -> bool:
@@ -61,10 +65,22 @@ class Estimate:
         """Return the probability that the true value is below `x`."""
         from scipy import stats
 
-        between, shared = self.between or 0.0, self.shared or 0.0
         distance = x - self.value
+        if distance == 0:
+            return 0.5
+        found = self._below(distance)
+        if self.questions == 0:
+            return found
+        least = float(stats.norm.cdf(distance / self.questions))
+        return max(found, least) if distance < 0 else min(found, least)
+
+    def _below(self, distance: float) -> float:
+        """Return the distribution function of t * between + z * shared."""
+        from scipy import stats
+
+        between, shared = self.between or 0.0, self.shared or 0.0
         if max(between, shared) == 0:
-            return 0.5 if distance == 0 else float(distance > 0)
+            return float(distance > 0)
         if between <= NEGLIGIBLE * shared:
             return float(stats.norm.cdf(distance / math.hypot(between, shared)))
         if shared <= NEGLIGIBLE * between:
@@ -84,6 +100,7 @@ class Estimate:
         most = shared * stats.norm.ppf(upper)
         if between:
             most += between * stats.t.ppf(upper, self.pools - 1)
+        most = max(most, self.questions * stats.norm.ppf(upper))
         if most == 0:
             return self.value, self.value
         half = optimize.brentq(lambda h: self.below(self.value + h) - upper, 0.0, 1.01 * most)
@@ -127,7 +144,10 @@ def estimate(
         each, drawn = _by_pool(each, drawn, pools)
     count = len(each)
     between = float(each.std(ddof=1) / math.sqrt(count)) if count > 1 else None
-    return Estimate(float(each.mean()), count, between, None if drawn is None else _shared(drawn))
+    if drawn is None:
+        return Estimate(float(each.mean()), count, between, None)
+    questions = float(drawn.mean(axis=0).std(ddof=1))
+    return Estimate(float(each.mean()), count, between, _shared(drawn), questions)
 
 
 def _by_pool(

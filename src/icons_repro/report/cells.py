@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icons_repro.evaluation.intervals import Estimate
 from icons_repro.report.lines import RANDOM
 from icons_repro.report.rows import SweepRow
+from icons_repro.report.runs import Replicate
 from icons_repro.report.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _notes(sweep: Sweep) -> tuple[str, ...]:
         notes[-1] = notes[-1].replace("Rel. over", "Rel. and above blind over")
     elif sweep.blind_over:
         notes.append(f"above blind over {len(sweep.blind_over)}: {', '.join(sweep.blind_over)}")
-    notes += [f"without {name}: {reason}" for name, reason in sweep.left_out.items()]
+    notes += without(sweep.left_out)
     compared = sum(row.against_random is not None for row in sweep.rows)
     if compared:
         what = "above blind" if sweep.blind_over else "Rel."
@@ -153,16 +154,27 @@ def _notes(sweep: Sweep) -> tuple[str, ...]:
     return (*notes, *sweep.notes)
 
 
+def without(left_out: Mapping[str, str]) -> list[str]:
+    """Say which benchmarks are outside a mean, once for each reason."""
+    return [
+        f"without {', '.join(name for name, why in left_out.items() if why == reason)}: {reason}"
+        for reason in dict.fromkeys(left_out.values())
+    ]
+
+
 def _covered(sweep: Sweep) -> str:
-    """Say what the intervals are about."""
-    replicates = {replicate for row in sweep.rows for replicate in row.replicates}
-    pools = {replicate.pool or replicate.more for replicate in replicates}
     found = [row.relative for row in sweep.rows if row.relative and row.relative.known]
-    with_test = any(one.shared is not None for one in found)
+    replicates = {replicate for row in sweep.rows for replicate in row.replicates}
+    return covered(replicates, any(one.shared is not None for one in found))
+
+
+def covered(replicates: Collection[Replicate], with_answers: bool) -> str:
+    """Say what intervals over these pools and seeds are about."""
+    pools = {replicate.pool or replicate.more for replicate in replicates}
     parts = [f"{len(pools)} pools"] if len(pools) > 1 else []
     if len(pools) == 1 and len(replicates) > 1:
         parts.append(f"{len(replicates)} seeds on one pool")
-    parts += ["test questions"] if with_test or not parts else []
+    parts += ["test questions"] if with_answers or not parts else []
     text = " and ".join(parts)
     return text if len(pools) > 1 else f"{text}: another pool may differ by more"
 
@@ -176,10 +188,15 @@ def mean_text(interval: Estimate | None) -> str:
     return f"{interval.value:.1f} ±{interval.interval()[1] - interval.value:.1f}"
 
 
+def signed(interval: Estimate) -> str:
+    """Return "+8.4 ±5.1"; what rounds to nothing is "+0.0"."""
+    text = mean_text(interval).removeprefix("-")
+    return f"{'-' if round(interval.value, 1) < 0 else '+'}{text}"
+
+
 def difference_text(row: SweepRow) -> str:
     """Return "+8.4 ±5.1 *": the difference to random, and whether it can be told from none."""
     if row.against_random is None:
         return DASH
     mark = next((f" {mark}" for level, mark in MARKS if row.p_value < level), "")
-    sign = "+" if row.against_random.value >= 0 else ""
-    return f"{sign}{mean_text(row.against_random)}{mark}"
+    return f"{signed(row.against_random)}{mark}"

@@ -71,9 +71,18 @@ def compare(a: Path, b: Path, where: Sequence[str] = ()) -> Comparison:
     if not pairs:
         raise UserError(_nothing(a, b, left_out))
     scored = [pair for pair in pairs if has_scores(pair, left_out)]
-    methods = [frozen(next(iter(side.values())).method) for side in sides]
-    settings = distinguishing(methods[0], methods[1:]), distinguishing(methods[1], methods[:1])
+    settings = _settings(pairs[0])
     return _measured(_labels(pairs[0]), pairs, scored, left_out, settings)
+
+
+def _settings(pair: Pair) -> tuple[str, str]:
+    """Name the settings that tell the methods apart; two selectors' own are left out."""
+    same = pair.a.results.selector == pair.b.results.selector
+    a, b = (
+        frozen({k: v for k, v in run.method.items() if same or not k.startswith("selector.")})
+        for run in (pair.a, pair.b)
+    )
+    return distinguishing(a, [b]), distinguishing(b, [a])
 
 
 def _nothing(a: Path, b: Path, left_out: LeftOut) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from icons_repro.evaluation.intervals import Estimate, pools_needed
-from icons_repro.report.cells import DASH, Cells, mean_text
+from icons_repro.report.cells import DASH, Cells, covered, signed, without
 from icons_repro.report.compare import Comparison, Difference
 
 
@@ -26,7 +26,7 @@ def _differences(found: Comparison) -> Cells:
         if difference:
             rows.append((name, *_difference_cells(difference)))
     return Cells(
-        f"A = {found.a}, B = {found.b}, on {len(found.scored)} pools and seeds",
+        f"A = {found.a}, B = {found.b}, {_count(len(found.scored), 'pair')} of one pool and seed",
         ("", "A", "B", "A - B", "P(A beats B)", "p"),
         tuple(rows),
         tuple(_notes(found)),
@@ -41,11 +41,6 @@ def _difference_cells(d: Difference) -> tuple[str, ...]:
         chance_text(d.difference),
         p_text(d.p_value),
     )
-
-
-def signed(estimate: Estimate) -> str:
-    """Return "+8.4 ±5.1"."""
-    return f"{'+' if estimate.value >= 0 else ''}{mean_text(estimate)}"
 
 
 def chance_text(difference: Estimate) -> str:
@@ -68,7 +63,9 @@ def _notes(found: Comparison) -> Iterator[str]:
     if any(found.settings):
         yield f"settings of A: {found.settings[0] or DASH}; of B: {found.settings[1] or DASH}"
     if overall:
-        yield f"± is half of the 95% interval over {overall.difference.covers}"
+        replicates = [pair.replicate for pair in found.scored]
+        about = covered(replicates, overall.difference.shared is not None)
+        yield f"± is half of the 95% interval over {about}"
         yield "p of the benchmarks by Holm's correction over them"
         yield from _over(found)
         yield _needed(overall.difference)
@@ -76,7 +73,7 @@ def _notes(found: Comparison) -> Iterator[str]:
         yield "no pair has scores and answers: rows alone are compared"
     else:
         yield "no Rel.: the runs were compared with no full-data model"
-    yield from (f"without {name}: {reason}" for name, reason in found.unused.items())
+    yield from without(found.unused)
     if found.left_out:
         yield f"{_count(len(found.left_out), 'run')} left out of these numbers"
         yield from (f"{name}: {reason}" for name, reason in found.left_out)
