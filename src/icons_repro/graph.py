@@ -228,10 +228,8 @@ class Graph:
         self, settings: GradientSettings, epoch: int | None
     ) -> Influence | DirectInfluence:
         subtasks = self.config.targets.subtasks
-        scored: dict[str, Any] = {
-            "subtasks": subtasks,
-            "raw": [] if settings.normalise_subtasks else subtasks,
-        }
+        raw = [] if settings.normalise_subtasks else subtasks
+        scored: dict[str, Any] = {"subtasks": subtasks, "raw": raw}
         if settings.mode == "direct":
             return DirectInfluence(
                 **self._at(settings),

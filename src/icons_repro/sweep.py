@@ -11,8 +11,10 @@ from rich.console import Console
 
 from icons_repro.core.errors import UserError
 from icons_repro.pipeline import Job, Outcome
+from icons_repro.report.cells import sweep_tables
 from icons_repro.report.results import FILE
-from icons_repro.report.sweep import collect, sweep_rows, sweep_tables
+from icons_repro.report.runs import collect
+from icons_repro.report.sweep import sweeps
 
 
 def close_sweep(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
@@ -26,13 +28,15 @@ def close_sweep(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     ]
     if finished:
         console.print()
-        for table in sweep_tables(sweep_rows(collect(finished))):
-            console.print(table.rich())
+        for table in sweep_tables(sweeps(collect(finished)), console.width):
+            table.show(console)
     _say_failures(jobs, outcomes, console)
-    roots = sorted({str(folder.parent) for folder in folders})
     console.print("\n[bold]Files[/]")
+    roots = sorted({str(folder.parent) for folder in folders})
     for root in roots:
-        console.print(f"  {root}", highlight=False, soft_wrap=True)
+        console.print(f"  {root}", markup=False, highlight=False, soft_wrap=True)
+    console.print("\n[bold]Try next[/]")
+    console.print(f"  python -m icons_repro.report {' '.join(roots)}", soft_wrap=True)
 
 
 def _say_failures(jobs: Sequence[Job], outcomes: Sequence[Outcome], console: Console) -> None:

@@ -67,7 +67,7 @@ def test_json_of_another_version_or_of_no_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="another version of this program"):
         from_json(text.replace('"depth": 2', '"depth": 7'))
     for bad in ("", "[]", '{"goal": "x", "steps": {}}', text.replace("steps:Number", "os:system")):
-        with pytest.raises(ConfigError, match="not the JSON of a step|is no step"):
+        with pytest.raises(ConfigError, match=r"not the JSON of a step|is no step"):
             from_json(bad)
 
 

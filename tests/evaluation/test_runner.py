@@ -11,7 +11,7 @@ import pytest
 
 from icons_repro.evaluation import runner
 from icons_repro.evaluation.answers import read_rows
-from icons_repro.evaluation.relative import read_answers
+from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.tasks import write_local_tasks
 
@@ -59,6 +59,27 @@ def test_answers_name_question_prediction_and_score(
     assert rows[0]["answer"] == "red"
     assert all(isinstance(row["prediction"], str) for row in rows)
     assert {row["score"] for row in rows} <= {0.0, 1.0}
+
+
+def test_answers_tell_which_questions_share_a_picture(
+    tmp_path: Path, tiny_base: Path, write_benchmark: Callable[..., Path]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = write_benchmark(tmp_path / "parquet", "words", rows=10)
+    rows = pq.read_table(path).to_pylist()
+    rows[6]["image"] = {"bytes": rows[2]["image"]["bytes"], "path": "another name.png"}
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    run(tmp_path, tiny_base, None)
+    found = [row["cluster"] for row in read_rows(tmp_path / "out" / "answers" / "words.jsonl")]
+    assert found[2] == found[6]
+    assert found[4] is None, "asked without a picture"
+    named = [name for name in found if name is not None]
+    assert len(set(named)) == len(named) - 1
+    answers = read_answers(tmp_path / "out", "words")
+    assert answers is not None
+    assert answers.units.clusters.tolist() == [0, 1, 2, 3, 4, 5, 2, 6, 7, 8]
 
 
 def test_a_perfect_answerer_scores_100(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,77 @@ def test_ratio_is_the_models_points_over_the_references() -> None:
     units = units_of("ratio", [{"score": [8.0, 4.0]}, {"score": [10.0, 5.0]}])
     assert units is not None
     assert units.score() == pytest.approx(0.5)
+
+
+def about_pictures(
+    rng: np.random.Generator, pictures: int, each: int, spread: float
+) -> list[dict[str, Any]]:
+    """Yes/no questions, right with a chance that each picture shifts: POPE's shape."""
+    rows = []
+    for picture in range(pictures):
+        chance = np.clip(0.8 + spread * rng.normal(), 0.02, 0.98)
+        for question in range(each):
+            answer = ("yes", "no")[question % 2]
+            right = rng.random() < chance
+            wrong = {"yes": "no", "no": "yes"}[answer]
+            prediction = answer if right else wrong
+            rows.append(
+                {"answer": answer, "prediction": prediction, "score": float(right),
+                 "cluster": f"picture {picture}"}
+            )  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize("statistic", ["f1", "mean"])
+def test_the_error_is_the_spread_over_test_sets_of_other_pictures(statistic: str) -> None:
+    rng = np.random.default_rng(0)
+    scores, errors, by_question = [], [], []
+    for _ in range(150):
+        rows = about_pictures(rng, pictures=60, each=18, spread=0.15)
+        units = units_of(statistic, rows)
+        alone = units_of(statistic, [{**row, "cluster": None} for row in rows])
+        assert units is not None
+        assert alone is not None
+        scores.append(units.score())
+        errors.append(standard_error(units, resamples=200))
+        by_question.append(standard_error(alone, resamples=200))
+    true = np.std(scores, ddof=1)
+    assert np.mean(errors) == pytest.approx(true, rel=0.12)
+    assert np.mean(by_question) < 0.75 * true, "drawing questions understates it"
+
+
+def test_a_mean_without_repeated_pictures_has_the_usual_error() -> None:
+    rows = [{"score": float(i % 3 == 0), "cluster": f"p{i}"} for i in range(50)]
+    units = units_of("mean", rows)
+    assert units is not None
+    values = np.array([row["score"] for row in rows])
+    assert standard_error(units) == pytest.approx(values.std(ddof=1) / np.sqrt(50), rel=1e-12)
+
+
+def test_the_clustered_error_is_lmms_evals_but_for_the_correction_for_few_clusters() -> None:
+    from lmms_eval.api.metrics import clustered_stderr
+
+    rng = np.random.default_rng(1)
+    rows = about_pictures(rng, pictures=200, each=6, spread=0.2)
+    units = units_of("mean", rows)
+    assert units is not None
+    theirs = clustered_stderr([r["score"] for r in rows], [r["cluster"] for r in rows])
+    assert standard_error(units) == pytest.approx(theirs, rel=2e-2)
+
+
+def test_all_questions_about_a_picture_are_drawn_together() -> None:
+    rows = [{"score": float(i < 3), "cluster": ("a", "b")[i // 3]} for i in range(6)]
+    units = units_of("mean", rows)
+    assert units is not None
+    assert set(replicates([units], 200, seed=0)[0]) == {0.0, 0.5, 1.0}
+
+
+def test_rows_of_before_pictures_were_recorded_take_the_clusters_of_their_partner() -> None:
+    rows = about_pictures(np.random.default_rng(2), pictures=20, each=6, spread=0.2)
+    new = units_of("mean", rows)
+    old = units_of("mean", [{k: v for k, v in row.items() if k != "cluster"} for row in rows])
+    assert new is not None
+    assert old is not None
+    first, second = replicates([old, new], 50, seed=3)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(second, replicates([new], 50, seed=3)[0])

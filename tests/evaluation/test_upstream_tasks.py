@@ -19,7 +19,7 @@ import yaml
 from evaluation_samples import picture
 
 from icons_repro.evaluation.answers import read_rows
-from icons_repro.evaluation.relative import read_answers
+from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.runner import Result, evaluate
 from icons_repro.evaluation.settings import benchmarks_from_config
 
@@ -105,7 +105,7 @@ def test_popes_own_f1_is_reported_and_follows_from_the_answers(
     assert answers.units.score() * 100 == pytest.approx(result["score"])
 
 
-def test_mme_counts_perception_only_in_points(hub: Any, score: Any) -> None:
+def test_mme_counts_perception_only_in_points(tmp_path: Path, hub: Any, score: Any) -> None:
     rows = [
         {"question_id": image, "question": f"{i}?", "answer": "Yes", "category": category}
         for i, (image, category) in enumerate(
@@ -118,6 +118,9 @@ def test_mme_counts_perception_only_in_points(hub: Any, score: Any) -> None:
     assert result["score"] == pytest.approx(75.0 + 50.0), "accuracy 75, accuracy+ 50"
     assert result["n"] == 4
     assert result["stderr"] is not None
+    stored = json.loads((tmp_path / "out" / "metrics" / "mme.json").read_text())["metrics"]
+    clustered = stored["mme_perception_score_stderr_clustered,none"]
+    assert clustered > 0, "lmms-eval clusters its own error by picture too"
 
 
 def test_vqav2_leaves_one_annotator_out_and_wants_three_others(

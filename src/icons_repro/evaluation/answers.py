@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 from icons_repro.core.files import write_json
 
 ID_FIELDS = ("question_id", "questionId", "index", "Index", "id")
 
 
-def answer_rows(samples: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
+def answer_rows(
+    samples: Sequence[Mapping[str, Any]], metric: str, pictures: Mapping[int, str] | None = None
+) -> list[dict[str, Any]]:
     """Return one row for each question, in the benchmark's order.
 
     A row has `position`, `question_id`, `question`, `answer`, `prediction`, `score` (the task's own
-    value for the metric; None if it keeps none) and, where the benchmark has them, `category` and
-    `skill`. Rows that the metric does not cover (MME's cognition questions) are left out.
+    value for the metric; None if it keeps none), `cluster` (questions that share it were asked
+    about the same picture; None without a picture) and, where the benchmark has them, `category`
+    and `skill`. Rows that the metric does not cover (MME's cognition questions) are left out.
+
+    `pictures` maps a question's `doc_id` to `picture_digest`.
     """
+    pictures = pictures or {}
     rows = []
     for sample in sorted(samples, key=lambda s: int(s["doc_id"])):
         if metric not in sample:
@@ -33,10 +43,26 @@ def answer_rows(samples: Sequence[Mapping[str, Any]], metric: str) -> list[dict[
             "answer": _truth(sample),
             "prediction": _first(sample["filtered_resps"]),
             "score": _score(sample[metric]),
+            "cluster": pictures.get(int(sample["doc_id"])),
         }
         row |= {field: doc[field] for field in ("category", "skill") if field in doc}
         rows.append(row)
     return rows
+
+
+def picture_digest(images: Sequence[Image]) -> str | None:
+    """Return a hash of the pictures of one question, by their pixels; None if it has none.
+
+    Only some benchmarks name their pictures, each in a column of its own (POPE `image_source`, GQA
+    `imageId`, VQAv2 `image_id`); ChartQA and AI2D repeat pictures without a name. Pixels tell all.
+    """
+    if not images:
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for image in images:
+        digest.update(f"{image.mode}{image.size}".encode())
+        digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -68,17 +94,22 @@ class AnswerSlices:
         """Whether the slice is answered."""
         return self._path(part, of).is_file()
 
-    def write(self, part: int, of: int, texts: Mapping[int, str]) -> None:
-        """Keep a slice's answers by request number."""
+    def write(
+        self, part: int, of: int, texts: Mapping[int, str], pictures: Mapping[int, str]
+    ) -> None:
+        """Keep a slice's answers by request number, and its `picture_digest`s by `doc_id`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self._path(part, of), dict(texts))
+        write_json(self._path(part, of), {"texts": dict(texts), "pictures": dict(pictures)})
 
-    def read(self) -> dict[int, str]:
-        """Return all answers that are there."""
+    def read(self) -> tuple[dict[int, str], dict[int, str]]:
+        """Return all answers that are there, and the pictures of their questions."""
         texts: dict[int, str] = {}
+        pictures: dict[int, str] = {}
         for path in sorted(self.folder.glob("*-of-*.json")):
-            texts |= {int(row): text for row, text in json.loads(path.read_text()).items()}
-        return texts
+            found = json.loads(path.read_text())
+            texts |= {int(row): text for row, text in found["texts"].items()}
+            pictures |= {int(doc): digest for doc, digest in found["pictures"].items()}
+        return texts, pictures
 
 
 def judge_gave_up(samples: Sequence[Mapping[str, Any]], metric: str) -> int:

@@ -124,15 +124,11 @@ class BatchedGenerator:
 
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Prompt:
         """Render chat messages (`content`: text and image parts) by the processor's template."""
-        images, rendered = [], []
-        for message in messages:
-            content = message["content"]
-            images += [part["url"] for part in content if part["type"] == "image"]
-            rendered.append({"role": message["role"], "content": self._content(content)})
+        rendered = [{"role": m["role"], "content": self._content(m["content"])} for m in messages]
         text = self.processor.apply_chat_template(
             rendered, tokenize=False, add_generation_prompt=True
         )
-        return Prompt(text, tuple(self._rgb(image) for image in images))
+        return Prompt(text, tuple(self._rgb(image) for image in images_in(messages)))
 
     @torch.inference_mode()
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str]:
@@ -192,6 +188,12 @@ class BatchedGenerator:
     def _rgb(self, image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
         return self.image_transform(image) if self.image_transform else image
+
+
+def images_in(messages: Sequence[Mapping[str, Any]]) -> list[Image.Image]:
+    """Return the images of chat messages, in order."""
+    parts = [part for message in messages for part in message["content"]]
+    return [part["url"] for part in parts if part["type"] == "image"]
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:

@@ -66,7 +66,8 @@ class Harness:
         try:
             with contained(self.out / "lmms_eval.log") as overheard:
                 task = self._load(benchmark)
-                self.model.answered = self._slices(benchmark).read()
+                self.model.answered, pictures = self._slices(benchmark).read()
+                self.model.pictures[task.config.task] = pictures
                 report = self._answer_and_score(task, f"{benchmark.name} {count}".strip())
             outcome = self._outcome(benchmark, task, report, overheard)
         except UnavailableError as problem:
@@ -88,7 +89,7 @@ class Harness:
                 self.model.slice = (part, of)
                 self._answer_and_score(task, f"{benchmark.name} {part + 1}/{of}")
         except SliceAnswered as answered:
-            slices.write(part, of, answered.texts)
+            slices.write(part, of, answered.texts, answered.pictures)
         except UnavailableError as problem:
             log.warning("%s: %s", benchmark.name, problem)
         finally:
@@ -116,7 +117,10 @@ class Harness:
                 raise UnavailableError(problem)
             if benchmark.options:
                 benchmark, manager = self._overridden(benchmark, manager)
-            return get_task_dict([benchmark.task], manager, "chat")[benchmark.task]
+            task = get_task_dict([benchmark.task], manager, "chat")[benchmark.task]
+            if benchmark.cluster_key:
+                task.config.cluster_key = benchmark.cluster_key
+            return task
         except UnavailableError:
             raise
         except Exception as error:  # whatever a task's own code or a dataset's loader raises
@@ -159,9 +163,8 @@ class Harness:
         """Turn lmms-eval's report into our result, and write the answers."""
         name = task.config.task
         numbers = report["results"][name]
-        rows = answer_rows(
-            _of_filter(report["samples"][name], numbers, benchmark), benchmark.metric
-        )
+        samples = _of_filter(report["samples"][name], numbers, benchmark)
+        rows = answer_rows(samples, benchmark.metric, self.model.pictures.pop(name, {}))
         write_rows(self.out / "answers" / f"{benchmark.name}.jsonl", rows)
         if benchmark.needs_server:
             raise UnavailableError(

@@ -18,15 +18,23 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from icons_repro.core.errors import UserError
-from icons_repro.evaluation.generation import BatchedGenerator, Decoding, ImageTransform, Prompt
+from icons_repro.evaluation.answers import picture_digest
+from icons_repro.evaluation.generation import (
+    BatchedGenerator,
+    Decoding,
+    ImageTransform,
+    Prompt,
+    images_in,
+)
 
 
 class SliceAnswered(Exception):  # noqa: N818 (no error: it ends lmms-eval's run early)
     """The asked slice of a task's questions is answered; nothing is scored."""
 
-    def __init__(self, texts: Mapping[int, str]) -> None:
+    def __init__(self, texts: Mapping[int, str], pictures: Mapping[int, str]) -> None:
+        """Take the answers by request number, and the questions' pictures by `doc_id`."""
         super().__init__(f"{len(texts)} answers")
-        self.texts = dict(texts)
+        self.texts, self.pictures = dict(texts), dict(pictures)
 
 
 class LlavaLmms(lmms):
@@ -53,6 +61,8 @@ class LlavaLmms(lmms):
         """Answer only every n-th batch, from the k-th, and raise `SliceAnswered`."""
         self.answered: Mapping[int, str] = {}
         """Answers that are known, by request number."""
+        self.pictures: dict[str, dict[int, str]] = defaultdict(dict)
+        """By task and `doc_id`: which pictures a question was asked about (`picture_digest`)."""
         self._generator = BatchedGenerator.load(
             Path(model_dir),
             Path(adapter_dir) if adapter_dir else None,
@@ -75,7 +85,7 @@ class LlavaLmms(lmms):
                     texts |= zip(rows, self._answer(requests, rows, decoding), strict=True)
                 (self.progress or bar.update)(len(rows))
         if self.slice is not None:
-            raise SliceAnswered(texts)
+            raise SliceAnswered(texts, self.pictures.pop(requests[0].task_name, {}))
         return [GenerationResult(texts[row], TokenCounts()) for row in range(len(requests))]
 
     def _batches(self, requests: Sequence[Instance]) -> list[tuple[Decoding, list[int]]]:
@@ -119,4 +129,7 @@ class LlavaLmms(lmms):
 
     def _prompt(self, request: Instance) -> Prompt:
         _, doc_to_messages, _, doc_id, task, split = request.args
-        return self._generator.prompt(doc_to_messages(self.task_dict[task][split][doc_id]))
+        messages = doc_to_messages(self.task_dict[task][split][doc_id])
+        if digest := picture_digest(images_in(messages)):
+            self.pictures[task][int(doc_id)] = digest
+        return self._generator.prompt(messages)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.evaluation.answers import read_rows
-from icons_repro.evaluation.statistics import Units, replicates, units_of
+from icons_repro.evaluation.measured import read_answers
+from icons_repro.evaluation.statistics import replicates
 
 LEVEL = 0.95
 MOST_UNDEFINED = 0.01
@@ -44,7 +44,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Relative:
-    """A relative performance in percent, with a bootstrap interval over test questions."""
+    """A relative performance in percent, with a bootstrap interval over test pictures."""
 
     value: float
     low: float | None
@@ -202,7 +202,7 @@ def _replicated(
         mine, theirs = read_answers(run.out, name), read_answers(reference.out, name)
         if mine is None or theirs is None:
             return None, f"{name}: its score does not follow from its answers"
-        if mine.ids != theirs.ids:
+        if mine.questions != theirs.questions:
             return None, f"{name}: the two runs answered different questions"
         draws = replicates([mine.units, theirs.units], resamples, seed + zlib.crc32(name.encode()))
         top, bottom = (draws * mine.multiplier) - floor
@@ -210,29 +210,3 @@ def _replicated(
     if np.isnan(total).mean() > MOST_UNDEFINED:
         return None, "the reference is too close to zero to resample"
     return 100.0 * total / len(used), ""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One benchmark's answers, ready to resample."""
-
-    ids: tuple[tuple[str, str], ...]
-    """`(question_id, question)` of each row: what two runs must share to be paired."""
-    units: Units
-    multiplier: float
-
-
-def read_answers(out: Path, name: str) -> Answers | None:
-    """Return a benchmark's answers; None if they do not give its score back."""
-    path = out / "answers" / f"{name}.jsonl"
-    if not path.is_file():
-        return None
-    stored = json.loads((out / "metrics" / f"{name}.json").read_text())
-    if stored["result"]["stderr"] is None:
-        return None
-    rows = read_rows(path)
-    units = units_of(stored["settings"]["statistic"], rows)
-    if units is None:
-        return None
-    ids = tuple((row["question_id"], str(row["question"])) for row in rows)
-    return Answers(ids, units, stored["settings"]["multiplier"])

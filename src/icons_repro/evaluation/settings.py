@@ -30,6 +30,10 @@ class BenchmarkSettings:
     """How the score follows from per-question values, for intervals: `mean` of scores, `f1` of yes,
     `mme` (accuracy plus accuracy+ summed over categories), `ratio` of two judged scores, or
     `opaque` (no interval)."""
+    cluster_key: str = ""
+    """lmms-eval's `cluster_key`, for its own clustered standard error: a field of the task's
+    per-question values that tells the picture. Only MME's values carry one; our own intervals
+    cluster every benchmark by the pictures themselves."""
     higher_is_better: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the lmms-eval task to override, such as `lmms_eval_specific_kwargs`."""

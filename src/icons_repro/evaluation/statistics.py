@@ -1,8 +1,9 @@
 """Recompute a score from per-question answers, and resample it.
 
-Every score used here is a function of sums over independent units (a question; for MME the two
-questions about one image), so a bootstrap replicate is the same function of weighted sums, with
-multinomial weights: one matrix product for all replicates.
+Every score used here is a function of sums over units (a question; for MME the two questions about
+one image). Questions about one picture are right or wrong together, so what is drawn is a cluster:
+all units of one picture. A bootstrap replicate is then the same function of weighted sums, with
+multinomial weights over clusters: one matrix product for all replicates.
 """
 
 from __future__ import annotations
@@ -24,15 +25,24 @@ class Units:
     """What a score is made of."""
 
     columns: np.ndarray
-    """float64 `[U, C]`: what each resampling unit adds to the sums."""
+    """float64 `[U, C]`: what each unit adds to the sums."""
     combine: Callable[[np.ndarray], np.ndarray]
     """Sums `[..., C]` -> score `[...]`, in the metric's own scale."""
     strata: np.ndarray
-    """int64 `[U]`: units are resampled within their stratum (MME's categories)."""
+    """int64 `[U]`: clusters are resampled within their stratum (MME's categories)."""
+    clusters: np.ndarray
+    """int64 `[U]`: the cluster of each unit, numbered from 0 in order of appearance. No cluster
+    reaches over two strata."""
 
     def score(self) -> float:
         """Return the score of the rows as they are."""
         return float(self.combine(self.columns.sum(axis=0)))
+
+    def sums_over(self, clusters: np.ndarray) -> np.ndarray:
+        """Return what each cluster adds to the sums, float64 `[clusters, C]`."""
+        sums = np.zeros((int(clusters.max()) + 1, self.columns.shape[1]))
+        np.add.at(sums, clusters, self.columns)
+        return sums
 
 
 def units_of(statistic: str, rows: Sequence[Row]) -> Units | None:
@@ -44,22 +54,36 @@ def units_of(statistic: str, rows: Sequence[Row]) -> Units | None:
 
 
 def standard_error(units: Units, resamples: int = 1000, seed: int = 0) -> float:
-    """Return the standard error: exact for a mean, by the bootstrap otherwise."""
-    if units.combine is _quotient and np.all(units.columns[:, 1] == 1):
-        values = units.columns[:, 0]
-        return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return float(replicates([units], resamples, seed)[0].std(ddof=1))
+    """Return the standard error over clusters: closed for a mean, by the bootstrap otherwise.
+
+    A mean over questions of C clusters has the variance C / (C - 1) * sum_c (sum_{i in c} (s_i -
+    mean))^2 / n^2, which is the usual one where every question is its own cluster (Miller 2024,
+    arXiv:2411.00640, equation 4, with the correction for few clusters).
+    """
+    if units.combine is not _quotient:
+        return float(replicates([units], resamples, seed)[0].std(ddof=1))
+    sums = units.sums_over(units.clusters)
+    count = len(sums)
+    if count < 2:
+        return 0.0
+    residuals = sums[:, 0] - units.score() * sums[:, 1]
+    return float(np.sqrt(count / (count - 1) * np.sum(residuals**2)) / sums[:, 1].sum())
 
 
 def replicates(aligned: Sequence[Units], resamples: int, seed: int) -> np.ndarray:
     """Return bootstrap scores float64 `[len(aligned), resamples]`.
 
     All of `aligned` must hold the same units in the same order: each replicate draws the same
-    units for all of them, which is what makes their differences precise.
+    clusters for all of them, which is what makes their differences precise. The clusters are those
+    of whichever has the fewest: answers written before pictures were recorded have none.
     """
-    weights_of = _weights(aligned[0].strata, resamples, np.random.default_rng(seed))
+    clusters = min((units.clusters for units in aligned), key=lambda c: int(c.max()))
+    sums = [units.sums_over(clusters) for units in aligned]
+    strata = np.zeros(len(sums[0]), dtype=np.int64)
+    strata[clusters] = aligned[0].strata
+    weights_of = _weights(strata, resamples, np.random.default_rng(seed))
     parts = [
-        np.stack([units.combine(weights @ units.columns) for units in aligned])
+        np.stack([u.combine(weights @ s) for u, s in zip(aligned, sums, strict=True)])
         for weights in weights_of
     ]
     return np.concatenate(parts, axis=1)
@@ -81,9 +105,18 @@ def _weights(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> An
         yield weights
 
 
-def _one_stratum(columns: Any, combine: Callable[[np.ndarray], np.ndarray]) -> Units:
+def clusters_of(rows: Sequence[Row]) -> np.ndarray:
+    """Return int64 `[n]`: rows of one `cluster` share a number; a row without is its own."""
+    numbers: dict[Any, int] = {}
+    named = [row.get("cluster") or place for place, row in enumerate(rows)]
+    return np.array([numbers.setdefault(name, len(numbers)) for name in named], dtype=np.int64)
+
+
+def _by_picture(
+    rows: Sequence[Row], columns: Any, combine: Callable[[np.ndarray], np.ndarray]
+) -> Units:
     array = np.asarray(columns, dtype=np.float64)
-    return Units(array, combine, np.zeros(len(array), dtype=np.int64))
+    return Units(array, combine, np.zeros(len(array), dtype=np.int64), clusters_of(rows))
 
 
 def _quotient(sums: np.ndarray) -> np.ndarray:
@@ -97,7 +130,7 @@ def _f1_of(sums: np.ndarray) -> np.ndarray:
 
 
 def _mean(rows: Sequence[Row]) -> Units:
-    return _one_stratum([[float(row["score"]), 1.0] for row in rows], _quotient)
+    return _by_picture(rows, [[float(row["score"]), 1.0] for row in rows], _quotient)
 
 
 def _ratio(rows: Sequence[Row]) -> Units | None:
@@ -105,9 +138,8 @@ def _ratio(rows: Sequence[Row]) -> Units | None:
     scores = [row["score"] for row in rows]
     if not all(isinstance(s, Sequence) and len(s) == 2 for s in scores):
         return None
-    return _one_stratum(
-        [[float(model), float(reference)] for reference, model in scores], _quotient
-    )
+    points = [[float(model), float(reference)] for reference, model in scores]
+    return _by_picture(rows, points, _quotient)
 
 
 def _f1(rows: Sequence[Row]) -> Units:
@@ -115,11 +147,14 @@ def _f1(rows: Sequence[Row]) -> Units:
     said = np.array([str(row["prediction"]).strip().lower() for row in rows])
     truth = np.array([str(row["answer"]).strip().lower() == "yes" for row in rows])
     yes, no = said == "yes", said == "no"
-    return _one_stratum(np.stack([yes & truth, yes & ~truth, no & truth], axis=1), _f1_of)
+    return _by_picture(rows, np.stack([yes & truth, yes & ~truth, no & truth], axis=1), _f1_of)
 
 
 def _mme(rows: Sequence[Row]) -> Units | None:
-    """MME: in each category, 100 * (accuracy + share of images with both questions right)."""
+    """MME: in each category, 100 * (accuracy + share of images with both questions right).
+
+    A unit is the two questions about an image, and so is a cluster.
+    """
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         pairs[str(row["category"]), str(row["question_id"])].append(float(row["score"]))
@@ -129,4 +164,5 @@ def _mme(rows: Sequence[Row]) -> Units | None:
     strata = np.array([categories.index(category) for category, _ in pairs], dtype=np.int64)
     values = np.array([50.0 * sum(s) + 100.0 * (sum(s) == 2) for s in pairs.values()])
     sizes = np.bincount(strata)
-    return Units((values / sizes[strata])[:, None], lambda sums: sums[..., 0], strata)
+    alone = np.arange(len(values), dtype=np.int64)
+    return Units((values / sizes[strata])[:, None], lambda sums: sums[..., 0], strata, alone)

@@ -195,11 +195,6 @@ def given_up(folder: Path | str) -> np.ndarray:
     return np.flatnonzero(status == RowStatus.out_of_memory)
 
 
-def _positions(folder: Path, status: RowStatus) -> np.ndarray:
-    found = np.fromfile(folder / "status.bin", np.uint8)
-    return np.flatnonzero(found == status) + StoreInfo.load(folder).start
-
-
 def remaining_batches(folder: Path | str, batches: Sequence[Any]) -> list[Any]:
     """Return the batches (each of pool positions) that have a row missing, whole; then retries.
 

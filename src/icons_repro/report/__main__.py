@@ -1,37 +1,79 @@
-"""One table for each setup, over all runs found below some folders.
+"""Tables over many runs.
 
-python -m icons_repro.report [--markdown] [FOLDER...]    (default: outputs/runs)
+python -m icons_repro.report [--markdown] [FOLDER...]     every sweep below (default: outputs/runs)
+python -m icons_repro.report compare [--markdown] A B     one method against another
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 
 from icons_repro.core.errors import UserError
-from icons_repro.report.sweep import collect, sweep_rows, sweep_tables
+from icons_repro.report.cells import Cells, sweep_tables
+from icons_repro.report.compare import compare
+from icons_repro.report.compare_tables import comparison_tables
+from icons_repro.report.runs import collect
+from icons_repro.report.sweep import sweeps
+
+COMPARE = "compare"
 
 
 def main(arguments: list[str]) -> None:
+    """Run one of the two commands; `UserError` becomes a line and exit code 1."""
+    try:
+        if arguments[:1] == [COMPARE]:
+            compare_command(arguments[1:])
+        else:
+            sweep_command(arguments)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+
+
+def sweep_command(arguments: list[str]) -> None:
     """Print the sweep tables of the runs below the folders (default: `outputs/runs`)."""
-    parser = argparse.ArgumentParser(prog="python -m icons_repro.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m icons_repro.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folders", nargs="*", type=Path, help="default: outputs/runs")
     parser.add_argument("--markdown", action="store_true", help="print for a page, not a terminal")
     options = parser.parse_args(arguments)
-    roots = options.folders or [Path("outputs/runs")]
-    try:
-        tables = sweep_tables(sweep_rows(collect(roots)))
-    except UserError as error:
-        sys.exit(f"Error: {error}")
+    found = sweeps(collect(options.folders or [Path("outputs/runs")]))
+    show(sweep_tables(found, None if options.markdown else Console().width), options.markdown)
+
+
+def compare_command(arguments: list[str]) -> None:
+    """Print what two runs, or two folders of runs, have over each other."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m icons_repro.report {COMPARE}",
+        description="Compare two methods on the pools and seeds that both were run on.",
+    )
+    parser.add_argument("a", type=Path, help="a run, or a folder of runs of one method")
+    parser.add_argument("b", type=Path, help="another")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE",
+        help="take only runs with this setting, such as selector.rule=vote; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--markdown", action="store_true", help="print for a page, not a terminal")
+    options = parser.parse_args(arguments)
+    found = compare(options.a, options.b, options.where)
+    show(comparison_tables(found), options.markdown)
+
+
+def show(tables: Iterable[Cells], markdown: bool) -> None:
+    """Print tables for a page or for the terminal."""
     console = Console()
     for table in tables:
-        if options.markdown:
+        if markdown:
             console.print(table.markdown(), markup=False, highlight=False, soft_wrap=True)
         else:
-            console.print(table.rich())
+            table.show(console)
 
 
 if __name__ == "__main__":

@@ -188,6 +188,12 @@ class Reporter:
             selection=str(self.cache.path(line.selection)),
             adapter=str(self.cache.path(line.adapter)) if trained else None,
             influence=str(self.cache.path(influence) / "influence.parquet") if influence else None,
+            pool=line.selection.inputs["pool"].fingerprint,
+            evaluations={
+                line.name: str(folder)
+                for line in self.lines
+                if (folder := self._score_folder(line))
+            },
             benchmarks=scored[THIS_RUN],
             relative=relative.to_json() | more if relative else None,
             wandb=self.tracker.describe(),

@@ -33,6 +33,10 @@ class RunResults:
     adapter: str | None = None
     """None where the run stopped before fine-tuning."""
     influence: str | None = None
+    pool: str | None = None
+    """The pool's fingerprint: runs of one pool can be paired."""
+    evaluations: Mapping[str, str] = field(default_factory=dict)
+    """Directories with the answers behind the scores, by model: "this run", "full", "random"."""
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name: score, metric, n, stderr, higher_is_better, status, and a reason if no score."""
     relative: Mapping[str, Any] | None = None
