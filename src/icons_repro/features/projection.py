@@ -22,7 +22,8 @@ def random_projection(
     The array is read once, from its first row to its last, whatever the order of `rows`: a memory
     map is streamed. O(n d dim) time; `4 n dim` bytes, and `4 d dim` for the matrix.
     """
-    signs = rng.integers(0, 2, (rows.dim, dim), dtype=np.int8).astype(np.float32) * 2 - 1
+    draw = rng.spawn(1)[0]  # the starting rows stay those of the exact run
+    signs = draw.integers(0, 2, (rows.dim, dim), dtype=np.int8).astype(np.float32) * 2 - 1
     signs /= np.float32(np.sqrt(dim))
     out = np.empty((len(rows), dim), dtype=np.float32)
     as_stored = np.argsort(rows.order, kind="stable")
