@@ -34,7 +34,7 @@ from icons_repro.selection.semdedup import earlier_similarity
 
 ITERATIONS = 50
 TRAINING = 160_000
-PROJECTED = 512
+PROJECTED = 256
 PER_CLUSTER = 66.5
 BUDGET = 0.2
 GPU_FLOPS = 4e13
@@ -226,9 +226,9 @@ def seconds_of_a_pick() -> float:
 
 
 HEAVY: dict[str, tuple[Callable[[int, int], Callable[[int], Estimate]], str]] = {
-    "semdedup": (semdedup, "training_rows=160000 projected_dim=512"),
-    "self_sup": (self_sup, "training_rows=160000 projected_dim=512"),
-    "coincide": (coincide, "training_rows=160000 projected_dim=512"),
+    "semdedup": (semdedup, "training_rows=160000 projected_dim=256"),
+    "self_sup": (self_sup, "training_rows=160000 projected_dim=256"),
+    "coincide": (coincide, "training_rows=160000 projected_dim=256"),
     "d2_pruning": (d2_pruning, "index=IVF100,PQ16np"),
     "self_filter": (self_filter, "index=RR256,IVF1024,Flat probes=8"),
 }

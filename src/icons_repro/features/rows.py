@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class Array2D(Protocol):
-    """What is read of a feature array: a NumPy array, a memory map, or `SideBySide`."""
+    """What is read of a feature array: a NumPy array, a memory map, or a class below."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,6 +60,27 @@ class SideBySide:
             for part, shown in zip(self.parts, self.shown, strict=True)
         ]
         return np.concatenate(read, axis=1, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some rows of an array read as an array of their own, without a copy of them all."""
+
+    array: np.ndarray
+    positions: np.ndarray
+    """Which rows: int64 `[n]`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n, d)`."""
+        return (len(self.positions), *self.array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Rows by a slice or by an array of positions, in the array's dtype: `[m, d]`."""
+        return self.array[self.positions[rows]]
 
 
 @dataclass(frozen=True)
