@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from reporting import arguments, extra_mb, interleaved, report, seconds_of
+from reporting import arguments, extra_mb, interleaved, median_ratio, report, seconds_of
 from tiny_gradients import RealGradients, TinyWorld
 
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projectors import RANDOM, build_projector
+from icons_repro.gradients.projectors.rademacher import BLOCK, Rademacher
 from icons_repro.gradients.rows import DTYPES, RowCodec
 
 PAPER_DIM = 5120
@@ -130,6 +131,42 @@ def by_dimension(real: RealGradients, dims: list[int], seeds: int, tiny: bool) -
     return rows
 
 
+def drawing(dim: int, blocks: int) -> list[dict[str, Any]]:
+    """Return nanoseconds a sign of each way to make the dense projector's signs as numbers."""
+    layout = ParameterLayout(("a",), ((blocks * BLOCK,),))
+    projector = build_projector(layout, DENSE, dim)
+    assert isinstance(projector, Rademacher)
+    cpu = torch.device("cpu")
+    ways: dict[str, Callable[[], Any]] = {
+        "NumPy's words": lambda: [projector._bits(b) for b in range(blocks)],
+        "torch's operations": lambda: projector.device_bits(0, blocks, cpu),
+        "NumPy's words and their use, batch 8": lambda: projector.project(
+            torch.ones(8, layout.dim)
+        ),
+    }
+    if torch.cuda.is_available():
+        rows = torch.ones(8, layout.dim, device="cuda")
+        bits = projector.device_bits
+        ways["torch's operations, GPU"] = lambda: synchronised(lambda: bits(0, blocks, rows.device))
+        ways["fused with their use, batch 8, GPU"] = lambda: synchronised(
+            lambda: projector.project(rows)
+        )
+    timed = interleaved(ways, 3)
+    first = next(iter(timed.values()))
+    signs = layout.dim * dim
+    return [
+        {"signs by": name, "ns a sign": statistics.median(seconds) / signs * 1e9}
+        | {"x NumPy's words": median_ratio(seconds, first)}
+        for name, seconds in timed.items()
+    ]
+
+
+def synchronised(action: Callable[[], Any]) -> None:
+    """Run on the GPU and wait for it."""
+    action()
+    torch.cuda.synchronize()
+
+
 def main() -> None:
     """Measure and report."""
     parser = arguments(str(__doc__).splitlines()[0])
@@ -165,6 +202,7 @@ def main() -> None:
         "overlap_longer_warmup_dense": later[1]["overlap"],
         **{f"overlap_{row['rows']}": row["overlap"] for row in stored},
         "row_dtypes": stored,
+        "drawing": drawing(dims[-1], 2 if args.tiny else 32),
         "longer_warmup": later,
     }
     report(title, table, figures, args.json)

@@ -1,6 +1,7 @@
 """Time and peak memory of every selector against the size of the pool, on synthetic features.
 
     python benchmarks/selectors.py [--tiny] [--rows 10000,50000,200000] [--only NAMES] [--json FILE]
+    python benchmarks/selectors.py --paper [--rows 2048]    the paper's sizes (paper_scale.py)
 
 Each measurement runs in its own process. Memory is what the selection adds to the pool and its
 features. The features are narrow (16 to 64 numbers a row) and k-means runs 3 iterations, so that
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paper_scale import HEAVY, SIZES, extrapolated
 
 from icons_repro.core.types import InfluenceMatrix, Pool
 from icons_repro.selection.clip_score import ClipScore
@@ -42,7 +44,7 @@ from icons_repro.selection.semdedup import SemDeDup
 from icons_repro.selection.tive import Tive
 
 BUDGET = 0.2
-PAPER = (665_298, 22)
+PAPER = (SIZES[0], 22)
 SELECTORS: dict[str, Callable[[], Any]] = {
     "random": Random,
     "full": Full,
@@ -163,15 +165,39 @@ def show(name: str, runs: list[dict[str, float]], exponents: dict[str, float | N
     print(f"{name:26}", *cells, *rates, f"  {complexity(name)}", flush=True)
 
 
+def at_paper_size(rows: int, only: tuple[str, ...], tiny: bool) -> dict[str, Any]:
+    """Light methods measured at 665,298 rows, heavy ones extrapolated from phases."""
+    light = [n for n in SELECTORS if n.split(" ")[0] not in HEAVY and n.startswith(only)]
+    size = 5000 if tiny else SIZES[0]
+    print(f"{'measured':24}{size:>10,} rows      memory    {SIZES[1]:,} rows, extrapolated")
+    measured = {}
+    for name in light:
+        run = measured[name] = in_fresh_process((name, size))
+        times = SIZES[1] / size
+        gigabytes = run["added_bytes"] / 2**30
+        cells = f"{run['seconds']:13.2f} s {gigabytes:9.2f} GB {run['seconds'] * times:14.1f} s"
+        print(f"{name:24}{cells} {gigabytes * times:8.1f} GB", flush=True)
+    heavy = [n for n in HEAVY if n.startswith(only)]
+    return {"measured": measured, "extrapolated": extrapolated(rows, heavy, tiny)}
+
+
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", default="10000,50000,200000")
+    parser.add_argument("--rows", help="10000,50000,200000; with --paper, rows of a phase (2048)")
+    parser.add_argument("--paper", action="store_true", help="the paper's sizes")
     parser.add_argument("--only", default="", help="comma-separated prefixes of selector names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--tiny", action="store_true", help="a few seconds, to see that it runs")
     args = parser.parse_args()
-    sizes = [1000, 2000] if args.tiny else [int(n) for n in args.rows.split(",")]
+    if args.paper:
+        rows = int(args.rows or (256 if args.tiny else 2048))
+        figures = at_paper_size(rows, tuple(args.only.split(",")), args.tiny)
+        if args.json:
+            args.json.write_text(json.dumps(figures, indent=2))
+        return
+    given = args.rows or "10000,50000,200000"
+    sizes = [1000, 2000] if args.tiny else [int(n) for n in given.split(",")]
     wanted = [n for n in SELECTORS if n.startswith(tuple(args.only.split(",")))]
     print(f"{'selector':26}", *[f"{n:>20,}" for n in sizes], "growth s, MB   complexity")
     table = {}

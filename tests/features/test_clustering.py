@@ -8,15 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from icons_repro.features.clustering import (
-    Rows,
-    finite_rows,
-    kmeans,
-    nearest_neighbours,
-    neighbour_index,
-    ordered_map,
-    unit_rows,
-)
+from icons_repro.features.clustering import kmeans
+from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
+from icons_repro.features.rows import Rows, finite_rows, ordered_map, unit_rows
 
 
 def rows_of(n: int, d: int, seed: int = 0, unit: bool = False) -> Rows:

@@ -9,7 +9,8 @@ import pytest
 from literal import SEEDS, cosine, rng, with_features
 from selector_pools import random_pool
 
-from icons_repro.features.clustering import Rows, kmeans
+from icons_repro.features.clustering import kmeans
+from icons_repro.features.rows import Rows
 from icons_repro.selection.base import canonical_order
 from icons_repro.selection.self_sup import SelfSup
 from icons_repro.selection.semdedup import SemDeDup

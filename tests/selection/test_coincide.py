@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from literal import SEEDS, cosine, gaussian, rng
 from selector_pools import random_pool
 
-from icons_repro.features.clustering import Rows, kmeans
+from icons_repro.features.clustering import kmeans
+from icons_repro.features.rows import Rows
 from icons_repro.selection.base import canonical_order
 from icons_repro.selection.coincide import (
     Coincide,
     allocate,
-    greedy_mmd,
     language_halves,
-    mean_kernel,
     transferability,
 )
+from icons_repro.selection.mmd import greedy_mmd, mean_kernel
 
 
 def literal_mmd_pick(x: np.ndarray, quota: int) -> list[int]:
@@ -43,7 +43,7 @@ def literal_mmd_pick(x: np.ndarray, quota: int) -> list[int]:
 def test_greedy_mmd_lowers_the_discrepancy_most(seed):
     x = np.random.default_rng(seed).standard_normal((14, 3)).astype(np.float32) / 2
     rows, places = Rows(x, np.arange(14)), np.arange(14)
-    typical = mean_kernel(x, 1.0)
+    typical = mean_kernel(rows, places, 1.0)
     literal = [np.mean([gaussian(a, b) for b in x.astype(float)]) for a in x.astype(float)]
     np.testing.assert_allclose(typical, literal, rtol=1e-9)
     for quota in (1, 5, 13):

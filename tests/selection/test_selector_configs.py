@@ -15,7 +15,7 @@ from icons_repro.selection.base import Selector
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "selector").glob("*.yaml"))
 SELECTION = Path(inspect.getfile(Selector)).parent
-NOT_METHODS = {"__init__", "artifact", "base", "sets"}
+NOT_METHODS = {"__init__", "artifact", "base", "mmd", "sets"}
 
 MAXIMIN = """
 import numpy as np

@@ -106,6 +106,8 @@ class Pool:
     """Whether the row has an image `[N]`, bool."""
     features: Mapping[str, Any] = field(default_factory=dict)
     """Loaded artifacts by the name that a selector put in `requires`."""
+    device: str = "cpu"
+    """Where clustering and exact neighbour search run: "cpu", or a device of torch ("cuda")."""
 
     def __len__(self) -> int:
         return len(self.keys)

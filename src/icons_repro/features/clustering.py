@@ -1,67 +1,22 @@
-"""Seeded k-means and nearest neighbours over feature arrays that may be larger than memory.
+"""Seeded k-means over feature arrays that may be larger than memory.
 
-faiss searches; this module decides the order of arithmetic. Rows are read in the caller's order in
-blocks of a fixed size, each block is searched by one thread, and sums are taken block after block,
-so the number of threads changes the time and nothing else. (Another kind of processor may round
-differently: faiss and BLAS choose their kernels by it.)
+faiss searches (torch does on another device); this module decides the order of arithmetic. Rows are
+read in the caller's order in blocks of a fixed size, each block is read, searched and summed by one
+thread, and the blocks' sums are added one after another, so the number of threads changes the time
+and nothing else. (Another kind of processor may round differently: faiss and BLAS choose their
+kernels by it.)
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
-import faiss
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-BLOCK_FLOATS = 2**22
-"""Numbers in one block: 16 MB of float32."""
-
-_CONTROLLER = ThreadpoolController()
-"""Knows the BLAS and OpenMP libraries of faiss and numpy; finding them takes milliseconds."""
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a feature array, in a stated order, read as float32 a block at a time."""
-
-    array: np.ndarray
-    """`[N, d]`, any float dtype; may be a memory map."""
-    order: np.ndarray
-    """Which rows, in which order: int64 `[n]`."""
-    unit: bool = False
-    """Divide each row by its L2 norm (a zero row stays zero)."""
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    @property
-    def dim(self) -> int:
-        """d."""
-        return int(self.array.shape[1])
-
-    @property
-    def block_size(self) -> int:
-        """Rows in one block; depends on d alone."""
-        return max(32, min(16384, BLOCK_FLOATS // max(self.dim, 1)))
-
-    def gather(self, indices: np.ndarray | slice) -> np.ndarray:
-        """Rows at these places of `order`: float32 `[m, d]`."""
-        rows = np.ascontiguousarray(self.array[self.order[indices]], dtype=np.float32)
-        return unit_rows(rows) if self.unit else rows
-
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first place, float32 `[b, d]`) from the first row to the last."""
-        for start in range(0, len(self), self.block_size):
-            yield start, self.gather(slice(start, start + self.block_size))
+from icons_repro.core.errors import ConfigError
+from icons_repro.features.assignment import Assigner, Totals, make_assigner
+from icons_repro.features.projection import random_projection
+from icons_repro.features.rows import BLOCK_FLOATS, Rows, ordered_map, unit_rows
 
 
 @dataclass(frozen=True)
@@ -77,45 +32,14 @@ class Clustering:
 
     def members(self) -> list[np.ndarray]:
         """Places of each cluster's rows, ascending; C arrays."""
-        order = np.argsort(self.labels, kind="stable")
-        sizes = np.bincount(self.labels, minlength=len(self.centroids))
-        return np.split(order, np.cumsum(sizes)[:-1])
+        return members_of(self.labels, len(self.centroids))
 
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their L2 norm; zero rows stay zero. `[m, d]`."""
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    return rows / np.where(norms > 0, norms, 1).astype(rows.dtype)[:, None]
-
-
-def finite_rows(array: np.ndarray) -> np.ndarray:
-    """Whether every number of the row is finite: bool `[N]`. One pass in blocks."""
-    size = max(32, BLOCK_FLOATS // max(array.shape[1], 1))
-    parts = [
-        np.isfinite(array[start : start + size]).all(axis=1) for start in range(0, len(array), size)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
-
-
-def ordered_map(
-    function: Callable[[T], R], items: Iterable[T], threads: int | None = None
-) -> Iterator[R]:
-    """Yield `function(item)` in order, computed by several threads, each with one-threaded BLAS.
-
-    At most two items a thread are in flight, so items may be big. None uses every core.
-    """
-    count = threads or os.cpu_count() or 1
-    pending: deque[Future[R]] = deque()
-    with (
-        _CONTROLLER.limit(limits=1),
-        ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool,
-    ):
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= 2 * count:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+def members_of(labels: np.ndarray, clusters: int) -> list[np.ndarray]:
+    """Places of each cluster's rows, ascending; one array a cluster."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels, minlength=clusters)
+    return np.split(order, np.cumsum(sizes)[:-1])
 
 
 def kmeans(
@@ -125,13 +49,57 @@ def kmeans(
     iterations: int = 50,
     spherical: bool = True,
     threads: int | None = None,
+    training_rows: int | None = None,
+    projected_dim: int | None = None,
+    device: str = "cpu",
 ) -> Clustering:
     """Lloyd's algorithm from `clusters` random rows (at most n), until nothing moves.
 
     Spherical: nearest by inner product, centroids scaled to length 1, as faiss does; Euclidean:
     nearest by distance. An empty cluster restarts at one of the rows that fit worst.
-    O(iterations * n * C * d) time; beyond the array, O(C d) memory and 16 MB a thread.
+    O(iterations * n * C * d) time; beyond the array, O(C d) memory and 50 MB a thread.
+
+    Two approximations, neither of which draws anything where it changes nothing:
+
+    Args:
+        training_rows: if there are more rows, centroids are learned on a random sample of so many,
+            and then every row is given to its nearest one.
+        projected_dim: if rows are longer, they are clustered after a random projection to so many
+            numbers (Johnson-Lindenstrauss; kept as float32 in memory). Centroids and fits are those
+            of the full rows all the same.
+        device: "cpu", or where torch searches and sums ("cuda").
+
+    Raises:
+        ConfigError: fewer training rows than clusters.
     """
+    space = rows
+    if projected_dim is not None and projected_dim < rows.dim:
+        space = random_projection(rows, projected_dim, rng, threads)
+    training = space
+    if training_rows is not None and training_rows < len(rows):
+        if training_rows < clusters:
+            raise ConfigError(
+                f"training_rows={training_rows} is less than the {clusters} clusters to be learned "
+                "from them; ask for at least ten rows a cluster, or for fewer clusters"
+            )
+        training = space.sample(training_rows, rng)
+    found = _lloyd(training, clusters, rng, iterations, spherical, threads, device)
+    if training is not space:
+        assigner = make_assigner(device, found.centroids, spherical)
+        labels, fit, _ = _assign(space, assigner, threads, sums=False)
+        found = Clustering(found.centroids, labels, fit)
+    return found if space is rows else _in_full_space(rows, found, spherical, threads)
+
+
+def _lloyd(
+    rows: Rows,
+    clusters: int,
+    rng: np.random.Generator,
+    iterations: int,
+    spherical: bool,
+    threads: int | None,
+    device: str,
+) -> Clustering:
     count = max(1, min(clusters, len(rows)))
     start = np.sort(rng.choice(len(rows), count, replace=False))
     centroids = rows.gather(start)
@@ -139,36 +107,30 @@ def kmeans(
     labels = np.full(len(rows), -1, dtype=np.int64)
     for _ in range(iterations):
         previous = labels
-        labels, fit, sums = _assign(rows, centroids, spherical, threads)
+        assigner = make_assigner(device, centroids, spherical)
+        labels, fit, totals = _assign(rows, assigner, threads)
         if np.array_equal(labels, previous):
             return Clustering(centroids, labels, fit)
-        centroids = _update(rows, centroids, labels, fit, sums, spherical)
-    labels, fit, _ = _assign(rows, centroids, spherical, threads)
+        centroids = _update(rows, centroids, labels, fit, totals, spherical)
+    labels, fit, _ = _assign(rows, make_assigner(device, centroids, spherical), threads, sums=False)
     return Clustering(centroids, labels, fit)
 
 
 def _assign(
-    rows: Rows, centroids: np.ndarray, spherical: bool, threads: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest centroid and fit of every row, and the sum of each cluster's rows (float64)."""
-    metric = faiss.METRIC_INNER_PRODUCT if spherical else faiss.METRIC_L2
+    rows: Rows, assigner: Assigner, threads: int | None, sums: bool = True
+) -> tuple[np.ndarray, np.ndarray, Totals]:
+    """Nearest centroid and fit of every row, and (`sums`) the sum of each cluster's rows."""
     labels = np.empty(len(rows), dtype=np.int64)
     fit = np.empty(len(rows), dtype=np.float32)
-    sums = np.zeros(centroids.shape, dtype=np.float64)
-
-    def nearest(block: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        start, x = block
-        found, which = faiss.knn(x, centroids, 1, metric=metric)
-        return start, x, found[:, 0], which[:, 0]
-
-    for start, x, found, which in ordered_map(nearest, rows.blocks(), threads):
-        which = np.maximum(which, 0)  # faiss gives -1 where no inner product is a number
-        labels[start : start + len(x)] = which
-        fit[start : start + len(x)] = found
-        order = np.argsort(which, kind="stable")
-        present, first = np.unique(which[order], return_index=True)
-        sums[present] += np.add.reduceat(x[order], first, axis=0, dtype=np.float64)
-    return labels, fit, sums
+    totals = assigner.totals()
+    work = ordered_map(
+        lambda p: (p, *assigner.search(rows.gather(p), sums)), rows.slices(), threads
+    )
+    for places, found, which, part in work:
+        labels[places], fit[places] = which, found
+        if part is not None:
+            totals.add(part)
+    return labels, fit, totals
 
 
 def _update(
@@ -176,14 +138,18 @@ def _update(
     centroids: np.ndarray,
     labels: np.ndarray,
     fit: np.ndarray,
-    sums: np.ndarray,
+    totals: Totals,
     spherical: bool,
 ) -> np.ndarray:
     """Means of the clusters; an empty one restarts at a badly fitting row of a larger one."""
     sizes = np.bincount(labels, minlength=len(centroids))
-    means = sums / np.maximum(sizes, 1)[:, None]
-    still = (sizes == 0) | ((np.linalg.norm(means, axis=1) == 0) & spherical)
-    updated = np.where(still[:, None], centroids, means.astype(np.float32))
+    updated = centroids.copy()
+    chunk = max(1, BLOCK_FLOATS // max(rows.dim, 1))
+    for first in range(0, len(centroids), chunk):
+        part = slice(first, first + chunk)
+        means = totals.read(part) / np.maximum(sizes[part], 1)[:, None]
+        moves = (sizes[part] > 0) & ((np.linalg.norm(means, axis=1) != 0) | (not spherical))
+        updated[part][moves] = means[moves]
     empty = np.flatnonzero(sizes == 0)
     if len(empty):
         worst = np.argsort(fit if spherical else -fit, kind="stable")
@@ -192,47 +158,34 @@ def _update(
     return unit_rows(updated) if spherical else updated
 
 
-def neighbour_index(rows: Rows, kind: str, cosine: bool, probes: int = 1) -> faiss.Index:
-    """A faiss index of the rows, which stay in the index as float32 unless `kind` compresses them.
-
-    `kind` is faiss's own name of it: "Flat" is exact, "IVF1024,Flat" and "IVF100,PQ16np" are not
-    ("np" leaves out faiss's polysemous codes, half a minute of training for nothing used here).
-    `probes`: cells that an inverted-file index visits for one query. Inner product if `cosine`,
-    else squared L2.
-    """
-    metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
-    index = faiss.index_factory(rows.dim, kind, metric)
-    with _CONTROLLER.limit(limits=1):
-        if not index.is_trained:
-            index.train(rows.gather(slice(None)))
-        for _, block in rows.blocks():
-            index.add(block)
-    if hasattr(index, "nprobe"):
-        index.nprobe = probes
-    return index
+def _in_full_space(
+    rows: Rows, found: Clustering, spherical: bool, threads: int | None
+) -> Clustering:
+    """The same clusters with the means and fits of the full rows; an empty one's mean is zero."""
+    centroids = np.zeros((len(found.centroids), rows.dim), dtype=np.float32)
+    fit = np.empty(len(rows), dtype=np.float32)
+    members = members_of(found.labels, len(centroids))
+    occupied = [c for c, places in enumerate(members) if len(places)]
+    work = ordered_map(
+        lambda c: (c, *_mean_and_fit(rows, members[c], spherical)), occupied, threads
+    )
+    for cluster, mean, values in work:
+        centroids[cluster], fit[members[cluster]] = mean, values
+    return Clustering(centroids, found.labels, fit)
 
 
-def nearest_neighbours(
-    rows: Rows, k: int, index: faiss.Index, threads: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` nearest other rows of every row: places int64 `[n, k]`, values float32 `[n, k]`.
-
-    Values are inner products or squared distances, as the index has them, best first. Where there
-    are fewer than `k` others the place is -1 and the value NaN. O(n^2 d) time when exact.
-    """
-    places = np.full((len(rows), k), -1, dtype=np.int64)
-    values = np.full((len(rows), k), np.nan, dtype=np.float32)
-
-    def search(block: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
-        start, x = block
-        found, which = index.search(x, min(k + 1, len(rows)))
-        return start, found, which
-
-    for start, found, which in ordered_map(search, rows.blocks(), threads):
-        own = which == np.arange(start, start + len(which))[:, None]
-        own[~own.any(axis=1), -1] = True  # more duplicates than places: drop the last
-        width = which.shape[1] - 1
-        places[start : start + len(which), :width] = which[~own].reshape(len(which), width)
-        values[start : start + len(which), :width] = found[~own].reshape(len(which), width)
-    values[places < 0] = np.nan
-    return places, values
+def _mean_and_fit(rows: Rows, places: np.ndarray, spherical: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of these rows (of length 1 if spherical) and how each fits it; in blocks."""
+    size = rows.block_size
+    blocks = [places[start : start + size] for start in range(0, len(places), size)]
+    kept = [rows.gather(blocks[0])] if len(blocks) == 1 else None
+    total = np.zeros(rows.dim, dtype=np.float64)
+    for x in kept or map(rows.gather, blocks):
+        total += x.sum(axis=0, dtype=np.float64)
+    mean = (total / len(places)).astype(np.float32)
+    if spherical:
+        mean = unit_rows(mean[None])[0]
+        parts = [x @ mean for x in kept or map(rows.gather, blocks)]
+    else:
+        parts = [((x - mean) ** 2).sum(axis=1) for x in kept or map(rows.gather, blocks)]
+    return mean, np.concatenate(parts)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from icons_repro.core.types import InfluenceMatrix
+from icons_repro.features.rows import Array2D, Picked
 
 FORWARD_STATISTICS = ("loss", "el2n", "margin")
 
@@ -18,7 +19,7 @@ FORWARD_STATISTICS = ("loss", "el2n", "margin")
 def load_feature(name: str, folder: Path, usable: np.ndarray) -> Any:
     """Return what `Pool.features[name]` holds, for the rows where `usable` `[N]` is true.
 
-    Arrays stay memory maps where every row is usable.
+    Arrays stay memory maps where every row is usable; wide ones are never copied whole.
     """
     return LOADERS[name](folder, usable)
 
@@ -53,6 +54,15 @@ def _array(folder: Path, name: str, usable: np.ndarray) -> np.ndarray:
     return array if usable.all() else array[usable]
 
 
+def _wide(folder: Path, name: str, usable: np.ndarray) -> Array2D:
+    array = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array if usable.all() else Picked(array, np.flatnonzero(usable))
+
+
+def _hidden(name: str) -> Callable[[Path, np.ndarray], Array2D]:
+    return lambda folder, usable: _wide(folder, name, usable)
+
+
 def _one(name: str) -> Callable[[Path, np.ndarray], np.ndarray]:
     return lambda folder, usable: _array(folder, name, usable)
 
@@ -62,7 +72,7 @@ def _several(*names: str) -> Callable[[Path, np.ndarray], dict[str, np.ndarray]]
 
 
 def _coincide(folder: Path, usable: np.ndarray) -> dict[str, Any]:
-    return {"rows": _array(folder, "rows", usable), "layers": _counts(folder)["layers"]}
+    return {"rows": _wide(folder, "rows", usable), "layers": _counts(folder)["layers"]}
 
 
 def _released_keys(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,8 +87,8 @@ LOADERS: dict[str, Callable[[Path, np.ndarray], Any]] = {
     "validation_counts": _validation_counts,
     "truth": _truth,
     "forward_stats": _several(*FORWARD_STATISTICS),
-    "hidden_last": _one("hidden_last"),
-    "hidden_mean": _one("hidden_mean"),
+    "hidden_last": _hidden("hidden_last"),
+    "hidden_mean": _hidden("hidden_mean"),
     "coincide": _coincide,
     "clip": _several("image", "text"),
     "self_filter": _several("difficulty"),

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import BLOCK_FLOATS
+from icons_repro.features.rows import BLOCK_FLOATS
 from icons_repro.selection.base import Keep, check_choice, feature, keep_band, top_k
 from icons_repro.selection.random import uniform_by_key
 from icons_repro.selection.sets import Choice, SetSelector, quotas

@@ -9,22 +9,23 @@ import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import Rows, kmeans, ordered_map, unit_rows
+from icons_repro.features.rows import ordered_map, unit_rows
 from icons_repro.selection.base import feature
+from icons_repro.selection.mmd import greedy_mmd, mean_kernel
 from icons_repro.selection.sets import (
     Choice,
+    KMeansSettings,
     SetSelector,
     canonical_rows,
-    cluster_count,
     over_pool,
 )
 
-KERNEL_DOUBLES = 2**22
-"""Numbers in one block of a cluster's kernel matrix: 32 MB."""
+COSINES = 2**22
+"""Cosines of centroids held at once: 32 MB."""
 
 
 @dataclass(frozen=True)
-class Coincide(SetSelector):
+class Coincide(KMeansSettings, SetSelector):
     """Quotas by P_c proportional to exp(S_c / (tau D_c)), greedy MMD^2 inside each cluster.
 
     Formula: spherical k-means; D_c = mean over all pairs of exp(-||x - y||^2 / (2 sigma^2)); S_c =
@@ -43,9 +44,6 @@ class Coincide(SetSelector):
     name: ClassVar[str] = "coincide"
     requires: ClassVar[frozenset[str]] = frozenset({"coincide"})
 
-    clusters: int | None = None
-    """None: one for 66.5 rows, as 10,000 for LLaVA-665K (2,500 for Vision-Flan)."""
-    iterations: int = 50
     tau: float = 0.1
     sigma: float = 1.0
     cutoff: float = 0.9
@@ -56,13 +54,13 @@ class Coincide(SetSelector):
         rows = canonical_rows(pool, given["rows"], "coincide")
         if not len(rows):
             return Choice(rows.order, np.full(len(pool), np.nan))
-        found = kmeans(rows, cluster_count(self.clusters, len(rows)), rng, self.iterations)
+        found = self.cluster(pool, rows, rng)
         halves = language_halves(found.centroids, int(given["layers"]))
         members = found.members()
         occupied = np.array([c for c, m in enumerate(members) if len(m)])
         members = [members[c] for c in occupied]
         transfer = transferability(halves[occupied], self.cutoff)
-        typical = list(ordered_map(lambda m: mean_kernel(rows.gather(m), self.sigma), members))
+        typical = list(ordered_map(lambda m: mean_kernel(rows, m, self.sigma), members))
         score = transfer / np.array([values.mean() for values in typical])
         take = allocate(score / self.tau, np.array([len(m) for m in members]), k)
         picks = ordered_map(
@@ -91,7 +89,7 @@ def transferability(halves: np.ndarray, cutoff: float) -> np.ndarray:
     """S_c: mean of the cosines with all centroids that are at most `cutoff`; float64 `[C]`."""
     unit = unit_rows(halves.astype(np.float64))
     out = np.zeros(len(unit))
-    size = max(1, KERNEL_DOUBLES // len(unit))
+    size = max(1, COSINES // len(unit))
     starts = range(0, len(unit), size)
     blocks = ordered_map(lambda s: (s, unit[s : s + size] @ unit.T), starts)
     for start, cosines in blocks:
@@ -99,26 +97,6 @@ def transferability(halves: np.ndarray, cutoff: float) -> np.ndarray:
         totals = np.where(counted, cosines, 0.0).sum(axis=1)
         out[start : start + size] = totals / np.maximum(counted.sum(axis=1), 1)
     return out
-
-
-def mean_kernel(x: np.ndarray, sigma: float) -> np.ndarray:
-    """Mean over the cluster of exp(-||x_i - x_j||^2 / (2 sigma^2)), i included: float64 `[m]`."""
-    x = x.astype(np.float64)
-    squares = (x * x).sum(axis=1)
-    size = max(1, KERNEL_DOUBLES // len(x))
-    parts = [
-        kernel(x[s : s + size], squares[s : s + size], x, squares, sigma).mean(axis=1)
-        for s in range(0, len(x), size)
-    ]
-    return np.concatenate(parts)
-
-
-def kernel(
-    a: np.ndarray, a_squares: np.ndarray, b: np.ndarray, b_squares: np.ndarray, sigma: float
-) -> np.ndarray:
-    """Gaussian kernel `[len(a), len(b)]` from rows and their squared norms."""
-    distance = np.maximum(a_squares[:, None] + b_squares - 2.0 * (a @ b.T), 0.0)
-    return np.exp(-distance / (2.0 * sigma * sigma))
 
 
 def allocate(logits: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
@@ -146,27 +124,3 @@ def _shares(logits: np.ndarray) -> list[float]:
     for drop in reversed(drops):
         totals.append(1.0 + drop * totals[-1])
     return [1.0 / total for total in reversed(totals)]
-
-
-def greedy_mmd(
-    rows: Rows, places: np.ndarray, typical: np.ndarray, quota: int, sigma: float
-) -> np.ndarray:
-    """Indices into `places` of `quota` rows, each lowering MMD^2(cluster, chosen) most.
-
-    With A rows chosen, adding i changes MMD^2 by a term that falls with (A + 1) mean_j k(i, j) -
-    sum_chosen k(i, s) (k(i, i) is 1 for all). Ties go to the first. O(quota |c| d).
-    """
-    if quota >= len(places):
-        return np.arange(len(places))
-    x = rows.gather(places).astype(np.float64)
-    squares = (x * x).sum(axis=1)
-    near = np.zeros(len(x))
-    picked: list[int] = []
-    for count in range(1, quota + 1):
-        gain = count * typical - near
-        gain[picked] = -np.inf
-        best = int(np.argmax(gain))
-        picked.append(best)
-        one = slice(best, best + 1)
-        near += kernel(x[one], squares[one], x, squares, sigma)[0]
-    return np.array(picked, dtype=np.int64)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import nearest_neighbours, neighbour_index
+from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
 from icons_repro.selection.base import check_choice, feature
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
 
@@ -22,8 +22,8 @@ class D2Pruning(SetSelector):
     message: u_i = s_i + sum_{j in NN(i)} exp(-d_ij) s_j; then repeatedly take the highest u_i and
     send the reverse message u_j -= exp(-gamma d_ij) u_i to its neighbours. d is faiss's squared
     distance (`distance: squared`), as in COINCIDE's code. Direction: high; a high AUM is easy.
-    The pick is exact (a heap), where that code keeps an approximate queue. Source: METHODS.md
-    section 4 (Maharana et al. 2024). Complexity: the neighbour search (O(N^2 d) when exact) plus
+    The pick is exact (a heap), where that code keeps an approximate queue. Source: Maharana et
+    al. 2024. Complexity: the neighbour search (O(N^2 d) when exact) plus
     O((N + k neighbours) log N); memory O(N (d + neighbours)). Text-only rows are rows like any
     other; rows with non-finite features or margin come last.
     """
@@ -50,7 +50,7 @@ class D2Pruning(SetSelector):
         rows = canonical_rows(pool, hidden, "hidden_mean", usable=np.isfinite(margin))
         if not len(rows):
             return Choice(rows.order, np.full(len(pool), np.nan))
-        index = neighbour_index(rows, self.index, cosine=False, probes=self.probes)
+        index = neighbour_index(rows, self.index, False, self.probes, rng, pool.device)
         graph, distance = nearest_neighbours(rows, self.neighbours, index)
         distance = np.maximum(np.nan_to_num(distance.astype(np.float64), nan=np.inf), 0.0)
         distance = distance if self.distance == "squared" else np.sqrt(distance)

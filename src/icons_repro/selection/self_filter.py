@@ -6,12 +6,12 @@ import heapq
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import faiss
 import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import Rows, neighbour_index, ordered_map
+from icons_repro.features.neighbours import Index, neighbour_index
+from icons_repro.features.rows import Rows, ordered_map
 from icons_repro.selection.base import feature
 from icons_repro.selection.self_sup import joint_clip
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
@@ -50,7 +50,7 @@ class SelfFilter(SetSelector):
         rows = canonical_rows(pool, joint_clip(pool), "clip", unit=True, usable=usable)
         if not len(rows):
             return Choice(rows.order, np.full(len(pool), np.nan))
-        index = neighbour_index(rows, self.index, cosine=True, probes=self.probes)
+        index = neighbour_index(rows, self.index, True, self.probes, rng, pool.device)
         start = difficulty[rows.order]
         near = _FreeNeighbours(rows, index, self.neighbours, np.argsort(-start, kind="stable"))
         picked = self._pick(start.tolist(), near, min(k, len(rows)))
@@ -79,7 +79,7 @@ class _FreeNeighbours:
     """The nearest rows not taken yet. Searches many rows at once, ahead of need."""
 
     rows: Rows
-    index: faiss.Index
+    index: Index
     count: int
     likely: np.ndarray
     """Places in the order in which they will probably be asked for."""

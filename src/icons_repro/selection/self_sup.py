@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import Rows, kmeans
+from icons_repro.features.rows import Array2D, Rows, SideBySide
 from icons_repro.selection.base import (
     Keep,
     Ranking,
@@ -17,18 +17,18 @@ from icons_repro.selection.base import (
     feature,
     keep_band,
 )
-from icons_repro.selection.sets import canonical_rows, cluster_count, over_pool
+from icons_repro.selection.sets import KMeansSettings, canonical_rows, over_pool
 
 FEATURES = ("clip_joint", "clip_image", "clip_text", "hidden_last", "hidden_mean")
 
 
 @dataclass(frozen=True)
-class SelfSup(RankingSelector):
+class SelfSup(KMeansSettings, RankingSelector):
     """Rank rows by their distance to the nearest prototype of a self-supervised space.
 
     Formula: k-means; s_i = 1 - max_c cos(x_i, c), or the distance ||x_i - c|| with
     `metric: euclidean`. Direction: `keep`, high (hard) in the original where data abound
-    (Sorscher et al. 2022). Source: METHODS.md section 4; features, count of clusters and
+    (Sorscher et al. 2022). Source: that paper; features, count of clusters and
     direction of the paper's row are not verified. Complexity: k-means. A text-only row has a zero
     image half in `clip_joint`, and comes last with `clip_image`; so do non-finite rows.
     """
@@ -38,8 +38,6 @@ class SelfSup(RankingSelector):
     features: Literal["clip_joint", "clip_image", "clip_text", "hidden_last", "hidden_mean"] = (
         "clip_joint"
     )
-    clusters: int | None = None
-    iterations: int = 50
     metric: Literal["cosine", "euclidean"] = "cosine"
     keep: Keep = "high"
 
@@ -60,8 +58,7 @@ class SelfSup(RankingSelector):
         if not len(rows):
             return Ranking(distance)
         spherical = self.metric == "cosine"
-        count = cluster_count(self.clusters, len(rows))
-        found = kmeans(rows, count, rng, self.iterations, spherical)
+        found = self.cluster(pool, rows, rng, spherical)
         fit = found.fit.astype(np.float64)
         distance = over_pool(pool, rows, 1 - fit if spherical else np.sqrt(np.maximum(fit, 0)))
         columns = {"distance": distance, "cluster": over_pool(pool, rows, found.labels)}
@@ -72,12 +69,11 @@ class SelfSup(RankingSelector):
         if not self.features.startswith("clip"):
             return canonical_rows(pool, feature(pool, self.features), self.features, unit)
         part = self.features.removeprefix("clip_")
-        array = joint_clip(pool) if part == "joint" else feature(pool, "clip")[part]
+        array: Array2D = joint_clip(pool) if part == "joint" else feature(pool, "clip")[part]
         return canonical_rows(pool, array, "clip", unit)
 
 
-def joint_clip(pool: Pool) -> np.ndarray:
+def joint_clip(pool: Pool) -> SideBySide:
     """Image half, then text half: float32 `[N, 2d]`; text-only rows have a zero image half."""
     clip = feature(pool, "clip")
-    image = np.where(pool.has_image[:, None], clip["image"], np.float32(0))
-    return np.concatenate([image, clip["text"]], axis=1, dtype=np.float32)
+    return SideBySide((clip["image"], clip["text"]), (pool.has_image, None))

@@ -9,22 +9,24 @@ from typing import ClassVar
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import Rows, kmeans, ordered_map
+from icons_repro.features.rows import Rows, ordered_map
 from icons_repro.selection.base import feature, top_k
 from icons_repro.selection.sets import (
     Choice,
+    KMeansSettings,
     SetSelector,
     canonical_rows,
-    cluster_count,
     over_pool,
 )
 
 SIMILARITY_FLOATS = 2**24
 """Numbers in one block of a cluster's similarity matrix: 64 MB."""
+MEMBER_FLOATS = 2**24
+"""Numbers of a cluster's rows held at once: 64 MB; a larger cluster is read in parts, again."""
 
 
 @dataclass(frozen=True)
-class SemDeDup(SetSelector):
+class SemDeDup(KMeansSettings, SetSelector):
     """Keep rows without a semantic duplicate before them in their cluster.
 
     Formula: spherical k-means; inside a cluster, rows hard first (far from the centroid);
@@ -32,17 +34,14 @@ class SemDeDup(SetSelector):
     low m. `epsilons: null` takes the k rows with the lowest m (ties: hard first), which is the
     epsilon that the budget implies. A list repeats COINCIDE's code: of these epsilons the one
     with the smallest kept set that reaches the budget, truncated in cluster order (biased); if
-    none reaches it, the lowest m decides as before. Source: METHODS.md section 4 (Abbas et al.
-    2023). Features: last layer, last token. Complexity: k-means plus O(sum |c|^2 d) time, O(N)
-    memory. Text-only rows are rows like any other; rows with non-finite features come last.
+    none reaches it, the lowest m decides as before. Source: Abbas et al. 2023, and COINCIDE's
+    public code. Features: last layer, last token. Complexity: k-means plus O(sum |c|^2 d) time,
+    O(N) memory. Text-only rows are rows like any other; rows with non-finite features come last.
     """
 
     name: ClassVar[str] = "semdedup"
     requires: ClassVar[frozenset[str]] = frozenset({"hidden_last"})
 
-    clusters: int | None = None
-    """None: one for 66.5 rows, as 10,000 for LLaVA-665K."""
-    iterations: int = 50
     epsilons: Sequence[float] | None = None
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
@@ -50,7 +49,7 @@ class SemDeDup(SetSelector):
         rows = canonical_rows(pool, feature(pool, "hidden_last"), "hidden_last", unit=True)
         if not len(rows):
             return Choice(rows.order, np.full(len(pool), np.nan))
-        found = kmeans(rows, cluster_count(self.clusters, len(rows)), rng, self.iterations)
+        found = self.cluster(pool, rows, rng)
         members = [m[np.argsort(found.fit[m], kind="stable")] for m in found.members()]
         similarity = np.zeros(len(rows), dtype=np.float32)
         sizes = ordered_map(lambda m: (m, earlier_similarity(rows, m)), members)
@@ -79,11 +78,20 @@ class SemDeDup(SetSelector):
 
 def earlier_similarity(rows: Rows, places: np.ndarray) -> np.ndarray:
     """max(0, max cosine to an earlier row of `places`) for each: float32 `[m]`, in blocks."""
-    x = rows.gather(places)
-    out = np.zeros(len(x), dtype=np.float32)
-    size = max(1, SIMILARITY_FLOATS // max(len(x), 1))
-    for start in range(0, len(x), size):
-        stop = min(start + size, len(x))
-        block = np.tril(x[start:stop] @ x[:stop].T, k=start - 1)
-        out[start:stop] = block.max(axis=1, initial=0.0)
+    count = len(places)
+    out = np.zeros(count, dtype=np.float32)
+    width = max(1, MEMBER_FLOATS // rows.dim)
+    height = min(width, max(1, SIMILARITY_FLOATS // max(min(count, width), 1)))
+    whole = rows.gather(places) if count <= width else None
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return rows.gather(places[start:stop]) if whole is None else whole[start:stop]
+
+    for start in range(0, count, height):
+        stop = min(start + height, count)
+        x = read(start, stop)
+        for first in range(0, stop, width):
+            block = x @ read(first, min(first + width, stop)).T
+            earlier = np.tril(block, k=start - first - 1)
+            np.maximum(out[start:stop], earlier.max(axis=1, initial=0.0), out=out[start:stop])
     return out

@@ -11,7 +11,8 @@ import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool, Selection
-from icons_repro.features.clustering import Rows, finite_rows
+from icons_repro.features.clustering import Clustering, kmeans
+from icons_repro.features.rows import Array2D, Rows, finite_rows
 from icons_repro.selection.base import BudgetedSelector, canonical_order, check_k
 
 PAPER_ROWS_PER_CLUSTER = 665_298 / 10_000
@@ -55,7 +56,7 @@ class SetSelector(BudgetedSelector):
 
 def canonical_rows(
     pool: Pool,
-    array: np.ndarray,
+    array: Array2D,
     name: str,
     unit: bool = False,
     usable: np.ndarray | None = None,
@@ -72,6 +73,34 @@ def canonical_rows(
     good = finite_rows(array) if usable is None else finite_rows(array) & usable
     order = canonical_order(pool.keys)
     return Rows(array, order[good[order]], unit)
+
+
+@dataclass(frozen=True)
+class KMeansSettings:
+    """How a method clusters; the defaults are exact up to a million rows."""
+
+    clusters: int | None = None
+    """None: one for 66.5 rows, as 10,000 for LLaVA-665K."""
+    iterations: int = 50
+    training_rows: int | None = 1_000_000
+    """Centroids are learned on so many random rows where there are more; null takes all."""
+    projected_dim: int | None = None
+    """Cluster in a random projection to so many numbers, for a machine without a GPU."""
+
+    def cluster(
+        self, pool: Pool, rows: Rows, rng: np.random.Generator, spherical: bool = True
+    ) -> Clustering:
+        """k-means of these rows on the pool's device."""
+        return kmeans(
+            rows,
+            cluster_count(self.clusters, len(rows)),
+            rng,
+            self.iterations,
+            spherical,
+            training_rows=self.training_rows,
+            projected_dim=self.projected_dim,
+            device=pool.device,
+        )
 
 
 def over_pool(pool: Pool, rows: Rows, values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
-from icons_repro.features.clustering import Rows
+from icons_repro.features.rows import Rows
 from icons_repro.selection.base import feature
 from icons_repro.selection.random_per_source import highest_per_group
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool, quotas
