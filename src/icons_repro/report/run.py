@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from icons_repro.core.artifacts import ArtifactCache, Step
+from icons_repro.core.settings import RecordPolicy
 from icons_repro.evaluation.relative import (
     Evaluated,
     Relative,
@@ -228,6 +229,10 @@ class Reporter:
             metrics=self._curves(),
             row_of=rows_of(pool / "records.arrow"),
             image_root=pool / "images",
+            policy=RecordPolicy(
+                max_image_pixels=self.config.data.max_image_pixels,
+                follow_symlinks=self.config.data.follow_symlinks,
+            ),
             files=self._files(),
             config_text=(self.folder / "config.yaml").read_text(),
         )
