@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 
 from icons_repro.core.artifacts import Step, Workspace
-from icons_repro.core.errors import ConfigError
 
 
 def make_selector(config: Mapping[str, Any]) -> Any:
-    """Instantiate a selector from its config; raise `ConfigError` for arguments it lacks."""
-    try:
-        return instantiate(config)
-    except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        raise ConfigError(f"selector {config.get('_target_')}: {cause}") from error
+    """Build a selector from its config; see `build_selector`."""
+    from icons_repro.selection.resolve import build_selector
+
+    return build_selector(config)
 
 
 def select(
