@@ -12,6 +12,7 @@ from icons_repro.core.pictures import PictureError, check_name
 from icons_repro.data.images import ImageFolder
 
 SPEAKERS = ("human", "gpt")
+"""Who speaks in even turns, and who in odd ones. No set: a row may hold a list as speaker."""
 IMAGE_TOKEN = "<image>"
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _short = reprlib.Repr()
@@ -85,7 +86,7 @@ def _check_turns(raw: Mapping[str, Any]) -> RowProblem | None:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
             return RowProblem("bad_turn", f"turn {number} has no text in `value`")
         speaker = turn.get("from")
-        if not isinstance(speaker, str) or speaker not in SPEAKERS:
+        if speaker not in SPEAKERS:
             return RowProblem(
                 "unknown_speaker",
                 f"turn {number} is from {_short.repr(speaker)}; it must be 'human' or 'gpt'",
