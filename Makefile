@@ -26,6 +26,9 @@ demo: setup ## The main job: ICONS against random and full data on the tiny worl
 test: setup ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+fuzz: setup ## Try 10,000 odd inputs a test on everything that reads users' files (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
+
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +44,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test lint bench requirements clean
+.PHONY: help setup demo test fuzz lint bench requirements clean
