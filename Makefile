@@ -29,6 +29,9 @@ test: setup ## Run the tests
 test-slurm: setup ## Run the tests that start a SLURM of two nodes (as root; apt-get install slurm-wlm munge)
 	REQUIRE_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
+fuzz: setup ## Try 10,000 odd inputs a test on everything that reads users' files (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
+
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +47,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test test-slurm lint bench requirements clean
+.PHONY: help setup demo test test-slurm fuzz lint bench requirements clean

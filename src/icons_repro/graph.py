@@ -35,7 +35,7 @@ from icons_repro.gradients.stage import (
 from icons_repro.influence.stage import DirectInfluence, Influence, InfluenceOverEpochs
 from icons_repro.models.stage import SHIPPED, AssembledBase, Base, FolderBase, TinyBase
 from icons_repro.selection.base import budget_to_k
-from icons_repro.selection.resolve import make_selector
+from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
 from icons_repro.training.stage import FineTune, FullRunWarmUp, Pretrain, SliceWarmUp
 
@@ -359,7 +359,7 @@ class Graph:
     def selection(self, selector: Mapping[str, Any], budget: float, seed: int) -> Select:
         """The rows that `selector` keeps."""
         budget_to_k(budget, 1)  # refuse an impossible budget before anything runs
-        made = make_selector(selector)
+        made = build_selector(selector)
         return Select(
             pool=self.pool,
             features={name: self.feature(name) for name in sorted(made.requires)},

@@ -1,41 +1,16 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from pool_files import build, nested, row
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.types import content_key
+from icons_repro.data.json_rows import MAX_CHARACTERS, MAX_DEPTH
 from icons_repro.data.records import RecordTable, build_records
 from icons_repro.data.subset import write_subset
-
-
-def row(image: str | None = "a/x.png", answer: str = "yes", **extra: Any) -> dict[str, Any]:
-    tag = "<image>\n" if image else ""
-    turns = [{"from": "human", "value": f"{tag}is it so"}, {"from": "gpt", "value": answer}]
-    return {"id": "0", **({"image": image} if image else {}), "conversations": turns, **extra}
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    (folder / "a").mkdir(parents=True)
-    Image.new("RGB", (4, 4)).save(folder / "a" / "x.png")
-    (folder / "a" / "broken.png").write_bytes(b"not a picture")
-    (tmp_path / "outside.png").write_bytes((folder / "a" / "x.png").read_bytes())
-    return folder
-
-
-def build(
-    rows: list[Any], images: Path, tmp_path: Path, policy: RecordPolicy | None = None
-) -> tuple[RecordTable, dict[str, Any]]:
-    source = tmp_path / "pool.json"
-    source.write_text(json.dumps(rows))
-    counts = build_records(source, images, tmp_path, policy)
-    return RecordTable(tmp_path / "records.arrow"), counts
 
 
 def test_rows_come_back_as_they_were_with_equal_ids_kept_apart(
@@ -48,7 +23,7 @@ def test_rows_come_back_as_they_were_with_equal_ids_kept_apart(
     assert table.sources.tolist() == ["a", "text", "a"]
     assert table.words.tolist() == [4, 4, 4]
     assert table.image_counts.tolist() == [1, 0, 1]
-    assert counts == {"rows": 3, "usable": 3, "skipped": {}}
+    assert counts == {"rows": 3, "usable": 3, "skipped": {}, "images_unseen": 0}
 
 
 def test_json_lines_give_the_same_table(images: Path, tmp_path: Path) -> None:
@@ -72,7 +47,14 @@ BAD = {
     "no_conversations": {"id": "7"},
     "bad_turn": {"conversations": [{"from": "human", "value": None}]},
     "image_token_count": {**row(), "image": ["a/x.png", "a/x.png"]},
+    "bad_image_field": {**row(), "image": {"path": "a/x.png"}},
     "not_an_object": "text",
+    "broken_text": row(answer="cut \ud83d"),
+    "not_finite": row(score=float("nan")),
+    "too_long": row(answer="y" * (MAX_CHARACTERS + 1)),
+    "too_deep": row(tree=nested(MAX_DEPTH)),
+    "image_too_large": row(image="a/strip.png"),
+    "not_a_file": row(image="a/pipe.png"),
 }
 
 
@@ -138,3 +120,17 @@ def test_subset_is_the_chosen_rows_in_the_pools_own_format(images: Path, tmp_pat
     table, _ = build(rows, images, tmp_path)
     write_subset(table, np.array([1, 4]), tmp_path / "subset.json")
     assert json.loads((tmp_path / "subset.json").read_text()) == [rows[1], rows[4]]
+
+
+def test_a_row_with_an_image_and_no_tag_is_taken_by_its_text_and_counted(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    untagged = {**row(image=None), "image": "a/x.png"}
+    table, counts = build([row(), untagged], images, tmp_path)
+    assert counts["usable"] == 2
+    assert counts["images_unseen"] == 1
+    assert table[1].images == ()
+    assert table.sources.tolist() == ["a", "a"]
+    assert "1 rows have an image and no <image> tag" in caplog.text
+    with pytest.raises(DataError, match=r"row 0: image 'a/none\.png' is not in"):
+        build([{**untagged, "image": "a/none.png"}], images, tmp_path)

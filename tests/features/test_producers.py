@@ -17,7 +17,7 @@ from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
 from icons_repro.models.encoders import TINY_CLIP
-from icons_repro.selection.resolve import make_selector
+from icons_repro.selection.resolve import build_selector
 
 CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
@@ -48,7 +48,7 @@ def test_each_selector_can_be_made_and_what_it_requires_has_a_maker_and_a_reader
 ) -> None:
     (tmp_path / "subset.json").write_text("[]")
     g = graph(f"selector={name}", f"features.released={tmp_path}/subset.json")
-    for needed in make_selector(g.config.selector).requires:
+    for needed in build_selector(g.config.selector).requires:
         assert g.feature(needed).stage
         assert needed in LOADERS
 
@@ -88,7 +88,7 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
 
 def test_the_released_influence_is_of_a_step_of_the_full_run_with_raw_subtasks() -> None:
     g = graph("selector=icons_as_released", "gradients.mode=store")
-    assert make_selector(g.config.selector).requires == {"influence_as_released"}
+    assert build_selector(g.config.selector).requires == {"influence_as_released"}
     released, ours = g.feature("influence_as_released"), g.feature("influence")
     assert released.raw == ours.subtasks
     assert ours.raw == []
@@ -103,9 +103,9 @@ def test_the_released_influence_is_of_a_step_of_the_full_run_with_raw_subtasks()
 
 
 def test_the_released_preset_leaves_out_the_subtasks_that_the_setup_names() -> None:
-    assert make_selector(graph("selector=icons_as_released").config.selector).leave_out == []
+    assert build_selector(graph("selector=icons_as_released").config.selector).leave_out == []
     paper = graph("selector=icons_as_released", "targets=paper").config.selector
-    assert make_selector(paper).leave_out == ["mme/artwork"]
+    assert build_selector(paper).leave_out == ["mme/artwork"]
 
 
 def test_validation_rows_are_counted_by_subtask(small) -> None:

@@ -1,12 +1,23 @@
-"""Files that are whole or not there: the one atomic writer."""
+"""Files: whole or not there, and asked what they are before they are opened."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
+
+from icons_repro.core.errors import DataError
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -30,3 +41,23 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def kind_of(mode: int) -> str | None:
+    """Say in words what a `st_mode` is of; None for a regular file."""
+    return None if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """Return a file's stat, links followed. Raises `DataError` for what is no readable file.
+
+    Opening a named pipe would wait for ever.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"cannot read {path}: {reason}.") from error
+    if kind := kind_of(found.st_mode):
+        raise DataError(f"cannot read {path}: it is {kind}. Give a file.")
+    return found

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.files import check_regular
+
 PACKAGES = ("icons-repro", "torch", "transformers", "peft", "lightning", "numpy", "lmms-eval")
 
 
@@ -55,8 +57,9 @@ def file_fingerprint(path: Path, index: Path) -> str:
     """Return a BLAKE2b of the file's content, remembered in the JSON file `index`.
 
     The memory is keyed by path, size and modification time, so that a large file is read once.
+    Raises `DataError` for what is no regular file.
     """
-    stat = path.stat()
+    stat = check_regular(path)
     name = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
     known: dict[str, str] = json.loads(index.read_text()) if index.is_file() else {}
     if name not in known:

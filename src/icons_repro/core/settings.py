@@ -31,6 +31,12 @@ class RecordPolicy:
     """`error` stops at the first bad row; `skip` keeps its place, lists and counts it."""
     check_images: Literal["none", "exists", "decode"] = "exists"
     """`decode` opens every image; `exists` only looks for the file."""
+    max_image_pixels: int = 100_000_000
+    """Largest square that an image may be padded to: 1 x 20,000 counts as 20,000 x 20,000. An
+    image beyond it is refused where it is decoded. 100 million pixels are 300 MB."""
+    follow_symlinks: bool = False
+    """Take images through symbolic links that leave the image folder; the folder itself may be a
+    link in any case."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class PoolSettings(DataSettings, RecordPolicy):
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
     images: str | None = None
     """Folder that image paths are relative to."""
+    image_identity: Literal["stat", "hash", "none"] = "stat"
+    """What tells that an image has changed: its size and modification time, its content, or
+    nothing (data/image_identity.py says what each costs)."""
     rows: int | None = placement(None)
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import LlavaProcessor
 
 from icons_repro.data.conversation import IGNORE, ConversationEncoder, EncodedConversation
-from icons_repro.data.images import AspectRatio, load_image, pad_to_square
+from icons_repro.data.images import AspectRatio, ImageFolder, pad_to_square
 from icons_repro.data.records import RecordTable
 
 Batch = dict[str, torch.Tensor]
@@ -41,7 +41,7 @@ class ConversationDataset(Dataset[Sample]):
         encoder: ConversationEncoder,
     ) -> None:
         self.table = table
-        self.image_root = image_root
+        self.images = ImageFolder(image_root, table.policy)
         self.encoder = encoder
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class ConversationDataset(Dataset[Sample]):
 
     def __getitem__(self, position: int) -> Sample:
         record = self.table[int(position)]
-        images = [load_image(self.image_root / path) for path in record.images]
+        images = [self.images.load(name) for name in record.images]
         return Sample(record.position, self.encoder.encode(record), images)
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from icons_repro.data.images import whole_images_only
+from icons_repro.core.pictures import whole_images_only
 
 Picture = tuple[str, Path | bytes]
 """A name for people, and the file or its bytes."""

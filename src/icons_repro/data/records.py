@@ -1,8 +1,8 @@
 """Turn a pool in LLaVA's JSON, Cambrian's JSONL or Vision-Flan's JSON into one Arrow table.
 
-The file is read once, as a stream. A row keeps its place: row i of the table is row i of the file,
-also where it is unusable (its `problem` then says why), so positions never shift. Opening the table
-maps it into memory, whatever its size.
+The file is read once, as a stream (json_rows.py). A row keeps its place: row i of the table is row
+i of the file, also where it is unusable (its `problem` then says why), so positions never shift.
+Opening the table maps it into memory, whatever its size.
 """
 
 from __future__ import annotations
@@ -12,27 +12,37 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import ijson
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import Progress
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import check_regular
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.types import KEY_DTYPE, Record, content_key
-from icons_repro.data.validation import IMAGE_TOKEN, RowProblem, check_row, row_images
+from icons_repro.data.images import ImageFolder
+from icons_repro.data.json_rows import read_rows
+from icons_repro.data.validation import (
+    IMAGE_TOKEN,
+    RowProblem,
+    check_row,
+    json_text,
+    row_images,
+    seen_images,
+)
 
 log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
-        ("json", pa.string()),
+        ("json", pa.large_string()),
         ("source", pa.string()),
         ("words", pa.int32()),
         ("images", pa.list_(pa.string())),
@@ -42,7 +52,8 @@ SCHEMA = pa.schema(
 BATCH_ROWS = 4096
 """Rows of every Arrow batch but the last, so that a position says where its row is."""
 Row = tuple[str, str, str, int, list[str], str | None]
-to_json = json.JSONEncoder(ensure_ascii=False).encode
+POLICY = b"policy"
+"""Where the file's schema keeps the `RecordPolicy` that its rows passed."""
 
 
 class RecordTable:
@@ -54,6 +65,11 @@ class RecordTable:
         self._batch = lru_cache(maxsize=64)(self._reader.get_batch)
         last = self._reader.num_record_batches - 1
         self._rows = last * BATCH_ROWS + self._batch(last).num_rows
+
+    @cached_property
+    def policy(self) -> RecordPolicy:
+        """What the rows were checked by; whoever opens their images holds to it."""
+        return RecordPolicy(**json.loads((self._reader.schema.metadata or {}).get(POLICY, b"{}")))
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -104,6 +120,11 @@ class RecordTable:
         return pc.list_value_length(self._table["images"]).to_numpy().astype(np.int64)
 
     @property
+    def image_names(self) -> list[str]:
+        """Distinct images that usable rows show, sorted."""
+        return sorted(pc.unique(pc.list_flatten(self._table["images"])).to_pylist())
+
+    @property
     def usable(self) -> np.ndarray:
         """Rows without a problem `[N]`, bool."""
         return pc.is_null(self._table["problem"]).to_numpy()
@@ -149,23 +170,27 @@ def build_records(
     that have not exactly the file's rows.
     """
     policy, sources = policy or RecordPolicy(), Blocks(blocks)
-    root = image_root.resolve()
+    images = ImageFolder(image_root, policy)
     reasons: Counter[str] = Counter()
-    total = 0
+    total = unseen = 0
+    schema = SCHEMA.with_metadata({POLICY: json.dumps(asdict(policy), sort_keys=True)})
     with (
         pa.OSFile(str(out / "records.arrow"), "wb") as sink,
-        pa.ipc.new_file(sink, SCHEMA) as writer,
+        pa.ipc.new_file(sink, schema) as writer,
         (out / "skipped.jsonl").open("w") as skipped,
         Progress(transient=True, disable=not sys.stderr.isatty()) as progress,
     ):
-        bar = progress.add_task(f"reading {source.name}", total=source.stat().st_size)
+        size = check_regular(source).st_size
+        bar = progress.add_task(f"reading {source.name}", total=size)
         rows: list[Row] = []
-        for raw, offset in iter_rows(source):
-            row, problem = _row(raw, root, policy, sources, total)
+        for raw, offset in read_rows(source):
+            row, problem = _row(raw, images, sources, total)
             if problem:
                 _report(problem, source, total, policy)
                 reasons[problem.reason] += 1
                 skipped.write(json.dumps({"row": total, **problem.as_dict()}) + "\n")
+            else:
+                unseen += row_images(raw) != seen_images(raw)
             rows.append(row)
             total += 1
             if len(rows) == BATCH_ROWS:
@@ -174,14 +199,26 @@ def build_records(
                 progress.update(bar, completed=offset)
         if rows:
             writer.write_batch(_columns(rows))
+    sources.check(source, total)
+    _conclude(source, total, reasons, unseen)
+    usable = total - reasons.total()
+    return {"rows": total, "usable": usable, "skipped": dict(reasons), "images_unseen": unseen}
+
+
+def _conclude(source: Path, total: int, reasons: Counter[str], unseen: int) -> None:
+    """Refuse a file without a usable row; say what of it is not used."""
     if not total:
         raise DataError(f"{source} has no rows. Add some, or leave the file out.")
-    sources.check(source, total)
-    if total == sum(reasons.values()):
+    if total == reasons.total():
         raise DataError(f"{source} has {total} rows and none is usable: {dict(reasons)}.")
     if reasons:
         log.warning("%s: %d of %d rows skipped: %s", source, reasons.total(), total, dict(reasons))
-    return {"rows": total, "usable": total - reasons.total(), "skipped": dict(reasons)}
+    if unseen:
+        log.warning(
+            "%s: %d rows have an image and no %s tag; as in LLaVA's own code, the model sees their "
+            "text alone.",
+            *(source, unseen, IMAGE_TOKEN),
+        )
 
 
 def _columns(rows: list[Row]) -> pa.RecordBatch:
@@ -191,18 +228,19 @@ def _columns(rows: list[Row]) -> pa.RecordBatch:
 
 
 def _row(
-    raw: Any, root: Path, policy: RecordPolicy, sources: Blocks, position: int
+    raw: Any, images: ImageFolder, sources: Blocks, position: int
 ) -> tuple[Row, RowProblem | None]:
     """Return the row of `raw` in `SCHEMA`'s order, and what is wrong with it, if anything."""
-    problem = check_row(raw, root, policy.check_images)
-    sound = isinstance(raw, Mapping)
-    usable = sound and problem is None
+    text, problem = json_text(raw)
+    whole = problem is None and isinstance(raw, Mapping)
+    problem = problem or check_row(raw, images)
+    usable = problem is None
     row = (
-        content_key(raw if sound else {"row": raw}),
-        to_json(raw),
+        content_key(raw if whole else {"row": text}),
+        text,
         sources.name(position, raw) if usable else "",
         count_words(raw) if usable else 0,
-        list(row_images(raw)) if usable else [],
+        list(seen_images(raw)) if usable else [],
         problem.reason if problem else None,
     )
     return row, problem
@@ -231,41 +269,9 @@ def count_words(raw: Mapping[str, Any]) -> int:
 
 
 def iter_rows(source: Path) -> Iterator[tuple[Any, int]]:
-    """Yield `(row, bytes read so far)` of a JSON array, or of JSON lines."""
-    try:
-        with source.open("rb") as file:
-            first = file.read(64).lstrip()[:1]
-    except OSError as error:
-        raise DataError(f"cannot read {source}: {error.strerror}.") from error
-    yield from _iter_array(source) if first == b"[" else _iter_lines(source)
-
-
-def _iter_array(source: Path) -> Iterator[tuple[Any, int]]:
-    rows = 0
-    with source.open("rb") as file:
-        try:
-            for raw in ijson.items(file, "item", use_float=True):
-                yield raw, file.tell()
-                rows += 1
-        except ijson.JSONError as error:
-            raise DataError(
-                f"{source} stops being JSON after {rows} rows (near byte {file.tell():,}): "
-                f"{str(error).splitlines()[0]}. The file is cut or damaged: download it again."
-            ) from error
-
-
-def _iter_lines(source: Path) -> Iterator[tuple[Any, int]]:
-    offset = 0
-    with source.open("rb") as file:
-        for number, line in enumerate(file):
-            offset += len(line)
-            if not line.strip():
-                continue
-            try:
-                raw = json.loads(line)
-            except ValueError as error:
-                raise DataError(
-                    f"{source}, line {number + 1}: not JSON ({error}). If it is the last line the "
-                    "file is cut: download it again."
-                ) from error
-            yield raw, offset
+    """Yield `(row, bytes read so far)`. Raises `DataError` for what cannot be a row."""
+    for number, (row, offset) in enumerate(read_rows(source)):
+        problem = row if isinstance(row, RowProblem) else json_text(row)[1]
+        if problem:
+            raise DataError(f"{source}, row {number}: {problem.detail}. Mend the row.")
+        yield row, offset

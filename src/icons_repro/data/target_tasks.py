@@ -44,4 +44,5 @@ def build_targets(
 
 def subtasks(table: RecordTable) -> list[str]:
     """Return each row's `category` (MME's sub-tasks), or "" where it has none, in row order."""
-    return [str(table[i].raw.get("category", "")) for i in range(len(table))]
+    usable = table.usable
+    return [str(table[i].raw.get("category") or "") if usable[i] else "" for i in range(len(table))]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from icons_repro.core.pictures import PictureError, check_name
 from icons_repro.core.types import dialogue
-from icons_repro.data.images import whole_images_only
+from icons_repro.data.images import ImageFolder
 
-SPEAKERS = {"human", "gpt"}
+SPEAKERS = ("human", "gpt")
+"""Who speaks in even turns, and who in odd ones. No set: a row may hold a list as speaker."""
 IMAGE_TOKEN = "<image>"
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,26 @@ class RowProblem:
         return asdict(self)
 
 
+def json_text(raw: Any) -> tuple[str, RowProblem | None]:
+    """Return a row as JSON that any program reads, and what had to be changed for that."""
+    if isinstance(raw, RowProblem):
+        return "null", raw
+    try:
+        text = _to_json(raw)
+        text.encode()
+    except UnicodeEncodeError as error:
+        detail = (
+            f"character {error.start:,} of the row is half a surrogate pair, or a byte that is not "
+            "of the file's encoding"
+        )
+        return json.dumps(raw), RowProblem("broken_text", detail)
+    except ValueError:
+        detail = "the row holds NaN or an infinite number, which JSON does not know"
+        finite = json.loads(json.dumps(raw), parse_constant=lambda _: None)
+        return json.dumps(finite), RowProblem("not_finite", detail)
+    return text, None
+
+
 def row_images(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the row's image paths: `image` holds a string, a list of strings, or nothing."""
     image = raw.get("image")
@@ -39,11 +62,21 @@ def row_images(raw: Mapping[str, Any]) -> tuple[str, ...]:
     return (image,) if isinstance(image, str) else tuple(image)
 
 
-def check_row(raw: Any, root: Path, check_images: str = "exists") -> RowProblem | None:
-    """Return what is wrong with a row, or None. `root` is the resolved image folder."""
+def seen_images(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the images that the model sees: none where the text of a sound row has no tag."""
+    return row_images(raw) if image_tags(raw) else ()
+
+
+def image_tags(raw: Mapping[str, Any]) -> int:
+    """Count the image tags in the turns that are trained on."""
+    return sum(turn["value"].count(IMAGE_TOKEN) for turn in dialogue(raw["conversations"]))
+
+
+def check_row(raw: Any, images: ImageFolder) -> RowProblem | None:
+    """Return what is wrong with a row, or None."""
     if not isinstance(raw, Mapping):
         return RowProblem("not_an_object", f"expected an object, found {type(raw).__name__}")
-    return _check_turns(raw) or _check_images(raw, root, check_images)
+    return _check_turns(raw) or _check_images(raw, images)
 
 
 def _check_turns(raw: Mapping[str, Any]) -> RowProblem | None:
@@ -53,48 +86,48 @@ def _check_turns(raw: Mapping[str, Any]) -> RowProblem | None:
     for number, turn in enumerate(turns):
         if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
             return RowProblem("bad_turn", f"turn {number} has no text in `value`")
-        if turn.get("from") not in SPEAKERS:
+        speaker = turn.get("from")
+        if speaker not in SPEAKERS:
             return RowProblem(
                 "unknown_speaker",
-                f"turn {number} is from {turn.get('from')!r}; it must be 'human' or 'gpt'",
+                f"turn {number} is from {_short.repr(speaker)}; it must be 'human' or 'gpt'",
             )
-        if number and turn["from"] == turns[number - 1]["from"]:
+        if number and speaker == turns[number - 1]["from"]:
             return RowProblem("turn_order", f"turn {number} is out of order: speakers alternate")
     if not any(turn["from"] == "gpt" and turn["value"].strip() for turn in dialogue(turns)):
         return RowProblem("no_answer", "no turn from 'gpt' has any text")
     return None
 
 
-def _check_images(raw: Mapping[str, Any], root: Path, level: str) -> RowProblem | None:
-    images = raw.get("image")
-    paths = row_images(raw) if isinstance(images, str | list | None) else (images,)
-    if not all(isinstance(path, str) for path in paths):
-        return RowProblem("bad_image_field", f"`image` is {images!r}; a path or a list of paths")
-    tokens = sum(turn["value"].count(IMAGE_TOKEN) for turn in dialogue(raw["conversations"]))
-    if paths and tokens != len(paths):  # in a row without an image the tag is text like any other
+def _check_images(raw: Mapping[str, Any], images: ImageFolder) -> RowProblem | None:
+    field = raw.get("image")
+    paths = row_images(raw) if isinstance(field, str | list | None) else (field,)
+    if not all(isinstance(path, str) and path for path in paths):
         return RowProblem(
-            "image_token_count", f"{tokens} {IMAGE_TOKEN} in the text but {len(paths)} images"
+            "bad_image_field", f"`image` is {_short.repr(field)}; a path or a list of paths"
+        )
+    tags = image_tags(raw)
+    untagged = not tags and len(paths) == 1  # LLaVA trains on the text of such a row
+    if paths and tags != len(paths) and not untagged:  # without an image, a tag is text
+        return RowProblem(
+            "image_token_count", f"{tags} {IMAGE_TOKEN} in the text but {len(paths)} images"
         )
     for path in paths:
-        problem = check_image(root, path, level)
-        if problem:
+        if problem := check_image(images, path):
             return problem
     return None
 
 
-def check_image(root: Path, path: str, level: str) -> RowProblem | None:
-    """Return what is wrong with one image; `level` is none, exists or decode."""
-    if path.startswith("/") or ".." in path.split("/"):
-        return RowProblem("image_outside", f"image {path!r} leaves the image folder {root}")
-    if level == "none":
-        return None
-    full = f"{root}/{path}"  # a string: millions of rows pass here
-    if not os.path.isfile(full):
-        return RowProblem("missing_image", f"image {path!r} is not in {root}")
-    if level == "decode":
-        try:
-            with whole_images_only(), Image.open(full) as image:
-                image.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return RowProblem("unreadable_image", f"image {path!r} cannot be read: {error}")
+def check_image(images: ImageFolder, name: str) -> RowProblem | None:
+    """Return what is wrong with one image, at the level that the folder's policy asks for."""
+    try:
+        match images.policy.check_images:
+            case "none":
+                check_name(name, images.root)
+            case "exists":
+                images.find(name)
+            case "decode":
+                images.decode(name)
+    except PictureError as error:
+        return RowProblem(error.reason, str(error))
     return None

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from icons_repro.core.errors import DataError
+from icons_repro.evaluation.benchmark_files import answers_yes_or_no
 from icons_repro.evaluation.settings import BenchmarkSettings
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("question_id", "image", "question", "answer")
 FUNCTION = "!function "
 YES_NO = "pope_accuracy"
 OVERRIDE_SUFFIX = "_icons"
@@ -35,13 +35,13 @@ def local_benchmarks(
 
     Rows need `question_id`, `image` (`{bytes, path}` or null), `question`, `answer`. A benchmark
     whose answers are all yes or no is scored by POPE's code, any other by exact match.
-    Raises `DataError` for a missing file, a missing column or an empty file.
+    Raises `DataError` for a missing file and what `answers_yes_or_no` finds in one.
     """
     wanted = list(names) if names is not None else _parquet_names(parquet_dir)
     return [
         BenchmarkSettings(
             name=name,
-            metric=YES_NO if _all_yes_no(parquet_dir / f"{name}.parquet") else "exact_match",
+            metric=YES_NO if answers_yes_or_no(parquet_dir / f"{name}.parquet") else "exact_match",
         )
         for name in wanted
     ]
@@ -86,24 +86,6 @@ def _parquet_names(parquet_dir: Path) -> list[str]:
     if not names:
         raise DataError(f"{parquet_dir} holds no benchmark (*.parquet): run the prepare stage.")
     return names
-
-
-def _all_yes_no(parquet: Path) -> bool:
-    """Check the file's columns and tell whether every answer is yes or no."""
-    import pyarrow.parquet as pq
-
-    if not parquet.is_file():
-        raise DataError(
-            f"benchmark file {parquet} does not exist: name one that does in benchmarks.tasks, "
-            "or run the prepare stage."
-        )
-    missing = [c for c in COLUMNS if c not in pq.read_schema(parquet).names]
-    if missing:
-        raise DataError(f"{parquet} lacks the column(s) {missing}; it needs {list(COLUMNS)}.")
-    answers = set(pq.read_table(parquet, columns=["answer"])["answer"].to_pylist())
-    if not answers:
-        raise DataError(f"{parquet} has no rows: nothing can be scored on it.")
-    return answers <= {"yes", "no"}
 
 
 def _template(name: str) -> str:

@@ -18,7 +18,7 @@ from icons_repro.core.types import Record
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.datamodule import PassPlan
 from icons_repro.data.dataset import Batch
-from icons_repro.data.images import load_image
+from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable
 from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.features.arrays import Columns
@@ -175,14 +175,14 @@ class PictureTexts(Dataset[tuple[int, list[Image.Image], str]]):
     """Rows as CLIP sees them: position, opened images, text."""
 
     def __init__(self, table: RecordTable, image_root: Path) -> None:
-        self.table, self.image_root = table, image_root
+        self.table, self.images = table, ImageFolder(image_root, table.policy)
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, position: int) -> tuple[int, list[Image.Image], str]:
         record = self.table[int(position)]
-        images = [load_image(self.image_root / path) for path in record.images]
+        images = [self.images.load(name) for name in record.images]
         return record.position, images, row_text(record)
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable
 from icons_repro.data.validation import check_image
 
@@ -50,11 +52,11 @@ def decode_all(table: RecordTable, root: Path, log: Path, workers: int) -> tuple
 def _decode_chunk(job: tuple[str, str, int]) -> tuple[int, list[dict[str, Any]]]:
     path, root, start = job
     table = RecordTable(Path(path))
+    images = ImageFolder(Path(root), replace(table.policy, check_images="decode"))
     bad = []
     for position in range(start, min(start + CHUNK, len(table))):
         for image in table[position].images:
-            problem = check_image(Path(root), image, "decode")
-            if problem:
+            if problem := check_image(images, image):
                 bad.append({"row": position, "image": image, **problem.as_dict()})
     return start, bad
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from icons_repro.core.errors import DataError
+from icons_repro.core.settings import RecordPolicy
 from icons_repro.evaluation.relative import Relative
 from icons_repro.report.results import RunResults
 from icons_repro.report.tables import Results
 
-RowOf = Callable[[int], Mapping[str, Any]]
+RowOf = Callable[[int], Mapping[str, Any] | None]
+"""Pool position to the row's JSON; None for a row that did not pass the checks of the pool."""
 INFLUENCE = "influence/"
 GALLERY = 12
 THUMBNAIL = 128
@@ -36,8 +40,10 @@ class PageInputs:
     metrics: Mapping[str, Path] = field(default_factory=dict)
     """Stage name to its `metrics.jsonl`."""
     row_of: RowOf | None = None
-    """Pool position to the row's JSON, for the gallery."""
+    """The pool's rows, for the gallery."""
     image_root: Path | None = None
+    policy: RecordPolicy = field(default_factory=RecordPolicy)
+    """What the pool's images were checked by: the gallery opens no others."""
     files: Mapping[str, Path] = field(default_factory=dict)
     config_text: str = ""
 
@@ -54,14 +60,22 @@ class Sample:
 
 
 def rows_of(records: Path) -> RowOf | None:
-    """Return a reader of a pool's `records.arrow` (its `json` column); None without the file."""
+    """Return a reader of the rows of `records.arrow` that passed; None without the file."""
     if not records.is_file():
         return None
     import pyarrow as pa
 
     with pa.memory_map(str(records)) as file:
-        column = pa.ipc.open_file(file).read_all()["json"]
-    return lambda position: json.loads(column[position].as_py())
+        table = pa.ipc.open_file(file).read_all()
+    rows, problems = table["json"], table["problem"]
+
+    def row_of(position: int) -> Mapping[str, Any] | None:
+        if problems[position].is_valid:
+            return None
+        row: Mapping[str, Any] = json.loads(rows[position].as_py())
+        return row
+
+    return row_of
 
 
 def sources(selection: Path) -> list[tuple[str, float, float]]:
@@ -149,37 +163,40 @@ def gallery(inputs: PageInputs, found: Scored) -> tuple[list[Sample], list[Sampl
     for mask in (found.chosen, ~found.chosen):
         samples: list[Sample] = []
         for position in rng.permutation(np.flatnonzero(mask))[: 4 * GALLERY]:
-            sample = _sample(inputs.row_of(int(position)), inputs.image_root, found, int(position))
+            sample = _sample(inputs, found, int(position))
             if sample is not None and len(samples) < GALLERY:
                 samples.append(sample)
         picked.append(samples)
     return picked[0], picked[1]
 
 
-def _sample(
-    row: Mapping[str, Any], image_root: Path, found: Scored, position: int
-) -> Sample | None:
-    """Return a gallery entry; None for a row without exactly one readable picture."""
-    name = row.get("image")
-    turns = row.get("conversations") or []
-    if not isinstance(name, str) or len(turns) < 2:
+def _sample(inputs: PageInputs, found: Scored, position: int) -> Sample | None:
+    """Return a gallery entry; None for a row that did not pass, or without one picture to show."""
+    assert inputs.row_of is not None
+    assert inputs.image_root is not None
+    row = inputs.row_of(position)
+    name = row.get("image") if row else None
+    if row is None or not isinstance(name, str):
         return None
     try:
-        image = thumbnail(image_root / name)
-    except OSError:
+        image = thumbnail(inputs.image_root, name, inputs.policy)
+    except DataError:  # it has changed since the pool was read
         return None
+    question, answer = (turn["value"] for turn in row["conversations"][:2])
     votes = "" if found.votes is None else f"votes: {int(np.nan_to_num(found.votes[position]))}"
-    question = str(turns[0]["value"]).replace("<image>", "").strip()
-    return Sample(image, question, str(turns[1]["value"]), votes)
+    return Sample(image, question.replace("<image>", "").strip(), answer, votes)
 
 
-def thumbnail(path: Path) -> str:
-    """Return a picture as a `data:` address, at most `THUMBNAIL` pixels wide or high."""
-    from PIL import Image
+def thumbnail(root: Path, name: str, policy: RecordPolicy) -> str:
+    """Return a picture as a `data:` address, at most `THUMBNAIL` pixels wide or high.
 
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
+    Raises `DataError` for what training would not open either.
+    """
+    from icons_repro.core.pictures import find_picture, open_picture
+
+    path = find_picture(os.path.realpath(root), name, policy.follow_symlinks)
+    small = open_picture(path, name, policy.max_image_pixels)
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     lossless = max(small.size) <= 64
     small.save(buffer, format="PNG" if lossless else "JPEG", quality=85)

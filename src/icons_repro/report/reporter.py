@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Step, ordered
 from icons_repro.evaluation.relative import (
     Evaluated,
@@ -249,6 +250,10 @@ class Reporter:
             metrics=self._curves(),
             row_of=rows_of(pool / "records.arrow"),
             image_root=pool / "images",
+            policy=RecordPolicy(
+                max_image_pixels=self.config.data.max_image_pixels,
+                follow_symlinks=self.config.data.follow_symlinks,
+            ),
             files=self._files(),
             config_text=(self.folder / "config.yaml").read_text(),
         )

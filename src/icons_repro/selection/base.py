@@ -52,7 +52,7 @@ class Ranking:
 
 
 class BudgetedSelector(ABC):
-    """What a selector says of itself unless it says otherwise."""
+    """What a config may name as a selector, and what it says of itself by default."""
 
     name: ClassVar[str]
 
@@ -65,6 +65,10 @@ class BudgetedSelector(ABC):
     def fixed_size(self) -> bool:
         """False: the budget decides."""
         return False
+
+    @abstractmethod
+    def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
+        """Choose `k` distinct rows, as `Selector` says."""
 
 
 class RankingSelector(BudgetedSelector):

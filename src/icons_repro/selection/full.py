@@ -7,17 +7,17 @@ from typing import ClassVar
 import numpy as np
 
 from icons_repro.core.types import Pool, Selection
+from icons_repro.selection.base import BudgetedSelector
 
 
-class Full:
+class Full(BudgetedSelector):
     """Every row, whatever the budget; the k asked for is recorded in the notes.
 
     Formula: none. Source: the Full rows of the paper's tables. Complexity: O(N).
     """
 
     name: ClassVar[str] = "full"
-    requires: frozenset[str] = frozenset()
-    fixed_size: bool = True
+    fixed_size: ClassVar[bool] = True
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         """Take all rows."""

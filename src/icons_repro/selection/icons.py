@@ -13,6 +13,7 @@ from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
 from icons_repro.selection.base import (
+    BudgetedSelector,
     Ranking,
     check_choice,
     check_k,
@@ -37,7 +38,7 @@ RULES = Rule.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
-class Icons:
+class Icons(BudgetedSelector):
     """Take the rows that most target tasks would take.
 
     Formula (rule=vote): v_i = sum_k 1[I_k(i) > tau_k], tau_k the `percentile`-th percentile of

@@ -13,7 +13,7 @@ from icons_repro.data.subset import write_subset
 from icons_repro.features.load import load_feature
 from icons_repro.selection.artifact import spread, write_selection
 from icons_repro.selection.base import budget_to_k
-from icons_repro.selection.resolve import make_selector
+from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
 
 
@@ -29,7 +29,7 @@ def select(step: Select, work: Work) -> Counts:
         features={n: load_feature(n, work.path(s), usable) for n, s in step.features.items()},
     )
     k = budget_to_k(float(step.budget), len(seen))
-    chosen = make_selector(step.selector).select(seen, k, np.random.default_rng(step.seed))
+    chosen = build_selector(step.selector).select(seen, k, np.random.default_rng(step.seed))
     selection = spread(chosen, usable)
     write_selection(selection, table.keys, work.out)
     write_subset(table, selection.positions, work.out / "subset.json")

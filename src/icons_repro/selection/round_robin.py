@@ -9,11 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool, Selection
+from icons_repro.selection.base import BudgetedSelector
 from icons_repro.selection.icons import Icons
 
 
 @dataclass(frozen=True)
-class RoundRobin:
+class RoundRobin(BudgetedSelector):
     """Target tasks take turns; each takes its most influential row that is still free.
 
     Formula: task t's order is I_t descending, then content key; turns go in task order. The score

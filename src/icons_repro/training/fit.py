@@ -149,7 +149,7 @@ def fit_here(
             tuner,
             PoolDataModule(dataset, collate, schedule, job.data.num_workers),
             ckpt_path=str(resume) if resume.exists() else None,
-            weights_only=False if resume.exists() else None,
+            weights_only=True,
         )
     summary = {
         "rows": len(np.load(job.positions)),

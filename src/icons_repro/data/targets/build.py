@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.files import write_json
-from icons_repro.data.images import whole_images_only
+from icons_repro.core.pictures import whole_images_only
 from icons_repro.data.targets.builders import BUILDERS, Builder
 from icons_repro.data.targets.questions import Question
 from icons_repro.data.targets.sources import Rows

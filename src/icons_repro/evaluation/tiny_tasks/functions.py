@@ -11,14 +11,19 @@ from typing import Any
 
 from PIL import Image
 
+from icons_repro.core.pictures import open_picture
+
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
-    """Return the row's image as RGB, or none for a text-only question."""
+    """Return the row's image as RGB, or none for a text-only question.
+
+    Raises `DataError` naming the question of an image that does not decode.
+    """
     image = doc["image"]
     if image is None or (isinstance(image, Mapping) and image["bytes"] is None):
         return []
     if isinstance(image, Mapping):
-        image = Image.open(io.BytesIO(image["bytes"]))
+        return [open_picture(io.BytesIO(image["bytes"]), f"of question {doc['question_id']}")]
     return [image.convert("RGB")]
 
 
