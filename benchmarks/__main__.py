@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("stages", "gradients", "projectors", "scoring", "selectors", "answering", "records")
+SCRIPTS = (
+    *("stages", "sweep", "gradients", "projectors", "scoring", "selectors", "answering"),
+    "records",
+)
 
 
 def main() -> None:

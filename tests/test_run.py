@@ -154,7 +154,7 @@ def test_less_sums_influence_over_the_epochs_of_the_warmup(output: Path) -> None
     (summed,) = [
         path.parent
         for path in output.glob("cache/influence/*/manifest.json")
-        if json.loads(path.read_text())["config"].get("over") == "epochs"
+        if json.loads(path.read_text())["step"] == "InfluenceOverEpochs"
     ]
     inputs = json.loads((summed / "manifest.json").read_text())["inputs"]
     (warmup,) = output.glob(f"cache/warmup/{inputs['warmup']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from icons_repro.config import RunConfig, typed, yaml_of
 from icons_repro.core.cache import Cache
+from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, ordered
@@ -54,20 +56,7 @@ class Job:
 
 def run(job: Job) -> float | None:
     """Run, or with `plan=true` only plan, one experiment; return its relative performance."""
-    quiet_third_parties()
-    settings = job.settings
-    if settings.trainer.threads:  # before torch is imported
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.trainer.threads))
-    if settings.plan:
-        from icons_repro.report.plan import plan_run
-
-        plan_run(Experiment(settings, Cache(Path(settings.paths.cache))))
-        return None
-    if "preflight" in settings.stages:
-        look_ahead(settings)
-        if settings.stages == ["preflight"]:
-            return None
-    found = run_all([job])[0]
+    (found,) = run_all([job])
     if isinstance(found, UserError):
         raise found
     return found
@@ -89,16 +78,32 @@ Outcome = float | None | UserError
 
 
 def run_all(jobs: Sequence[Job]) -> list[Outcome]:
-    """Compute the union of all runs' steps, then report on each run, in order."""
+    """Compute the union of all runs' steps, then report on each run, in order.
+
+    With `plan=true` only say what would run; with the stage `preflight`, first what would stop it.
+    """
+    from icons_repro.report.plan import plan_runs
     from icons_repro.report.reporter import Reporter
 
+    quiet_third_parties()
     heed_signals()
+    first = jobs[0].settings
+    if first.plan:
+        cache = Cache(Path(first.paths.cache))
+        plan_runs([Experiment(job.settings, cache) for job in jobs])
+        return [None] * len(jobs)
+    if "preflight" in first.stages:
+        look_ahead(first)
+        if first.stages == ["preflight"]:
+            return [None] * len(jobs)
+    if threads := first.trainer.threads:  # before torch is imported
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     cache = one_cache(jobs)
     experiments = [Experiment(job.settings, cache) for job in jobs]
     ledger = Ledger([goal for e in experiments for goal in e.goals()], cache)
     reporters = [Reporter(e, job.text, ledger) for e, job in zip(experiments, jobs, strict=True)]
     live = reporters[0] if len(jobs) == 1 else None
-    executor = executor_of(jobs[0].settings, live.on_metrics if live else None)
+    executor = executor_of(first, live.on_metrics if live else None)
     executor.check(ledger)
     try:
         if ledger.needed:
@@ -107,6 +112,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     finally:
         for reporter in reporters:
             reporter.close(failed=bool(ledger.failures))
+        Heart.stop()
 
 
 def one_cache(jobs: Sequence[Job]) -> Cache:
@@ -114,7 +120,16 @@ def one_cache(jobs: Sequence[Job]) -> Cache:
     roots = {job.settings.paths.cache for job in jobs}
     if len(roots) > 1:
         raise ConfigError(f"the runs of a sweep share one cache; these name {sorted(roots)}.")
-    return Cache(Path(roots.pop()))
+    root = Path(roots.pop())
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{root} cannot be written: {error.strerror}. Set ICONS_OUTPUT or paths.output."
+        ) from error
+    return Cache(root)
 
 
 def executor_of(settings: RunConfig, on_metrics: OnMetrics | None) -> Executor:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from icons_repro.core.build import Options, build, obtain
 from icons_repro.core.cache import Cache
+from icons_repro.core.claims import Heart
 from icons_repro.core.errors import UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, from_json
@@ -33,6 +34,9 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
     quiet_third_parties()
     heed_signals()
     try:
+        if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):
+            step.join(cache)  # started under torchrun or srun: rank 0 makes the step
+            return 0
         for upstream in step.inputs.values():
             if everything:
                 obtain(upstream, cache, options)
@@ -49,6 +53,8 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
         traceback.print_exc()
         _say(f"Error: {type(error).__name__}: {error}")
         return 1
+    finally:
+        Heart.stop()
 
 
 def _say(words: object) -> None:

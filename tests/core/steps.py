@@ -116,3 +116,11 @@ class Shared(SharedStep):
     def finish(self, work: Work) -> Counts:
         note(work, "finish")
         return {"rows": len(list((work.out / "rows").iterdir()))}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Heavy(Number):
+    """A step of no work that wants the heavy packages."""
+
+    stage = "heavy"
+    light = False

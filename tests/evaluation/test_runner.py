@@ -45,7 +45,7 @@ def test_results_have_the_contracts_fields_and_follow_from_the_answers(
         metrics = json.loads((world / "out" / "metrics" / f"{name}.json").read_text())["metrics"]
         assert metrics[f"{result['metric']},none"] * 100 == pytest.approx(result["score"])
     assert "pope_f1_score,none" in json.dumps(metrics) or "exact_match,none" in metrics
-    assert runner.read_results(world / "out") == results
+    assert runner.read_scores(world / "out") == results
 
 
 def test_answers_name_question_prediction_and_score(
@@ -141,7 +141,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     monkeypatch.setattr(LlavaLmms, "_answer", dies_on_words)
     with pytest.raises(KeyboardInterrupt):
         run(world, tiny_base, adapter)
-    assert list(runner.read_results(world / "out")) == ["presence"]
+    assert list(runner.read_scores(world / "out")) == ["presence"]
     monkeypatch.setattr(LlavaLmms, "_answer", original)
     assert set(run(world, tiny_base, adapter)) == {"presence", "words"}
 

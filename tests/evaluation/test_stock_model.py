@@ -14,7 +14,6 @@ from evaluation_samples import answers_of, random_adapter
 from PIL import Image
 from toy_parts import write_language, write_projector, write_vision
 
-from icons_repro.core.settings import DataSettings
 from icons_repro.core.types import Record
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
@@ -115,7 +114,7 @@ def test_an_exported_model_of_any_family_needs_no_code_of_ours(
     write_benchmark(tmp_path / "parquet", "words", rows=12, every_row_pictured=True, width=47)
     write_local_tasks(tmp_path / "parquet", tmp_path / "include")
     folder, adapter = exported
-    pad = image_transform(assembled, DataSettings(aspect_ratio="pad"))
+    pad = image_transform(assembled, "pad")
     ours = LlavaLmms(assembled, adapter, batch_size=4, image_transform=pad)
     stock_class = importlib.import_module(f"lmms_eval.models.{kind}.llava_hf").LlavaHf
     theirs = stock_class(str(folder), device="cpu", device_map="cpu", dtype="float32")

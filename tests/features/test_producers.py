@@ -201,7 +201,7 @@ def test_blocks_name_the_sources_of_a_file_of_their_size(small) -> None:
     assert swapped.pool.fingerprint != pool.fingerprint
     other = Graph(replace(g.config, data=replace(plain, blocks={"first": 665298}))).pool
     with pytest.raises(DataError, match=r"160 rows, and data\.blocks are 665,298"):
-        cache.get(other)
+        obtain(other, cache)
 
 
 def test_the_mixs_twelve_blocks_have_its_rows_and_tive_leaves_textcaps_out() -> None:

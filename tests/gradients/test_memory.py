@@ -23,7 +23,7 @@ from icons_repro.gradients.memory import TokenLimits, is_out_of_memory
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import build_projector
 from icons_repro.gradients.store import GradientStore
-from icons_repro.gradients.writer import open_writer, remaining_batches
+from icons_repro.gradients.writer import open_writer, remaining_batches, seal
 from icons_repro.models.lora import gradient_parameters
 
 LOSSES = "icons_repro.gradients.per_sample.answer_losses"
@@ -176,6 +176,7 @@ def test_a_run_that_brings_no_such_row_leaves_it_given_up(tmp_path: Path) -> Non
     with start() as writer:
         assert writer.pending().tolist() == [1]
         assert writer.lacks(np.array([1]))
+    seal(tmp_path / "s")
     store = GradientStore.open(tmp_path / "s")
     assert store.excluded() == [(1, "out_of_memory")]
     assert dict(store.info.rows) == {"ok": 1, "out_of_memory": 1}

@@ -39,7 +39,7 @@ class Maximin(RankingSelector):
 
 
 def load(path):
-    return OmegaConf.to_container(OmegaConf.load(path))
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cluster import Cluster, ClusterError, missing
 from slurm_client import Slurm
+
+STEPS = str(Path(__file__).parents[1] / "core")
+sys.path.insert(0, STEPS)  # `steps` must be importable here, and in the jobs
+os.environ["PYTHONPATH"] = os.pathsep.join([STEPS, os.environ.get("PYTHONPATH", "")])
 
 
 def _unavailable(reason: str) -> None:

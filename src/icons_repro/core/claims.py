@@ -76,6 +76,7 @@ class Heart:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._forget_old(folder)
         identity = uuid.uuid4().hex[:12]
         self.path = folder / f"{identity}.alive"
         self.owner = Owner(
@@ -96,6 +97,21 @@ class Heart:
         if found is None or found.owner.pid != os.getpid() or found.path.parent != folder:
             cls._beating = found = cls(folder)
         return found
+
+    @classmethod
+    def stop(cls) -> None:
+        """Say that this process works no more: what it left may be taken up at once."""
+        if cls._beating is not None and cls._beating.owner.pid == os.getpid():
+            cls._beating.path.unlink(missing_ok=True)
+            cls._beating = None
+
+    @staticmethod
+    def _forget_old(folder: Path) -> None:
+        """Remove the cards of processes that have not beaten for a day."""
+        for card in folder.glob("*.alive"):
+            with suppress(FileNotFoundError):
+                if time.time() - card.stat().st_mtime > 86_400:
+                    card.unlink()
 
     def _beat(self) -> None:
         while True:

@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from icons_repro.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from icons_repro.core.cache import Cache
     from icons_repro.core.work import Work
 
 FINGERPRINT_LENGTH = 16
@@ -62,6 +63,12 @@ class Step:
     @abstractmethod
     def run(self, work: Work) -> Counts | None:
         """Fill `work.out`."""
+
+    def join(self, cache: Cache) -> None:
+        """Take part, as a further process of one launch, in the attempt that rank 0 makes.
+
+        Only steps that train do anything here.
+        """
 
     @property
     def label(self) -> str:

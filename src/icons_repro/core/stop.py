@@ -1,4 +1,4 @@
-"""Stop when told to, with everything kept: SIGTERM, SIGUSR1 and SIGUSR2 end a step in good order.
+"""Stop when told to, with everything kept: Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 end a step well.
 
 A training loop is told by a flag, saves, and raises `Stopped`; everything else is interrupted where
 it stands, which loses at most the seconds since the last write.
@@ -14,7 +14,7 @@ from types import FrameType
 
 STOPPED = 75
 """Exit code of a step that was stopped and can go on (EX_TEMPFAIL)."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
@@ -37,9 +37,14 @@ class _Asked:
 
 
 def heed_signals() -> None:
-    """Make the signals end the work in good order; only the main thread can ask for this."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
+    """Make the signals end the work in good order; those that are ignored stay so.
+
+    Only the main thread can ask for this; elsewhere it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
 
 

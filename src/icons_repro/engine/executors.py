@@ -88,7 +88,7 @@ def choose_executor(
         from icons_repro.engine.slurm import SlurmExecutor
     except ImportError as error:
         raise ConfigError(
-            f"executor=slurm needs submitit ({error}): pip install submitit"
+            f"executor=slurm needs submitit ({error}): pip install 'icons-repro[cluster]'"
         ) from error
     return SlurmExecutor(settings, table)
 

@@ -13,7 +13,7 @@ from icons_repro.core.errors import UserError
 from icons_repro.core.step import Step
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.logs import log_of
-from icons_repro.engine.resources import Table, of_step
+from icons_repro.engine.resources import Table, check_gpus, local_gpus, of_step
 
 log = logging.getLogger(__name__)
 OnMetrics = Callable[[Step, dict[str, float]], None]
@@ -28,7 +28,8 @@ class InlineExecutor:
     workers: int = 1
 
     def check(self, ledger: Ledger) -> None:
-        """Everything runs here: nothing can be known to be missing."""
+        """Raise `ConfigError` if a step asks for more GPUs than this machine has."""
+        check_gpus(self.table, ledger.needed.values(), len(local_gpus()))
 
     def run(self, ledger: Ledger) -> None:
         """Compute what is ready until nothing is."""

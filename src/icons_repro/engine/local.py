@@ -27,9 +27,9 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json
 from icons_repro.core.step import SharedStep, Step, from_json
 from icons_repro.core.stop import STOPPED
-from icons_repro.engine.ledger import Ledger
+from icons_repro.engine.ledger import Ledger, State
 from icons_repro.engine.logs import describe, last_words, log_of
-from icons_repro.engine.resources import Resources, Table, local_gpus, of_step
+from icons_repro.engine.resources import Resources, Table, check_gpus, local_gpus, of_step
 from icons_repro.engine.screen import Screen
 from icons_repro.step import LEFT_TO_OTHERS, make
 
@@ -62,17 +62,12 @@ class LocalExecutor:
 
     def check(self, ledger: Ledger) -> None:
         """Raise `ConfigError` if a step asks for more than this machine has."""
+        check_gpus(self.table, ledger.needed.values(), len(self.gpus))
         for step in ledger.needed.values():
-            wants = self._wants(step)
-            if wants.nodes > 1:
+            if (nodes := self._wants(step).nodes) > 1:
                 raise ConfigError(
-                    f"resources.{step.group}.nodes={wants.nodes}: executor=local has one node; "
-                    "take executor=slurm."
-                )
-            if (wants.gpus or 0) > len(self.gpus):
-                raise ConfigError(
-                    f"resources.{step.group}.gpus={wants.gpus}, but this machine has "
-                    f"{len(self.gpus)}."
+                    f"resources.{step.group}.nodes={nodes}: executor=local has one node; take "
+                    "executor=slurm."
                 )
 
     def run(self, ledger: Ledger) -> None:
@@ -88,8 +83,7 @@ class LocalExecutor:
                     multiprocessing.connection.wait([t.process.sentinel for t in running], TICK)
                     for task in [t for t in running if not t.process.is_alive()]:
                         running.remove(task)
-                        free += task.gpus
-                        self._reap(task, ledger, running, tries)
+                        free += self._reap(task, ledger, running, tries)
                     screen.refresh()
             finally:
                 _stop(running)
@@ -140,40 +134,40 @@ class LocalExecutor:
     def _chunks(self, step: Step) -> int:
         return max(self._wants(step).chunks, getattr(step, "natural_parts", 1))
 
-    def _spawn(self, step: Step, ledger: Ledger, gpus: list[str]) -> Task:
+    def _spawn(self, step: Step, ledger: Ledger, gpus: list[str], stay: bool = False) -> Task:
         kind = "spawn" if step.light else "forkserver"
         path = log_of(ledger.cache, step)
         description = describe(ledger.cache, step)
         context: Any = multiprocessing.get_context(kind)
         process: BaseProcess = context.Process(
             target=run_here,
-            args=(description, ledger.cache.root, self._wants(step).chunks, path, gpus),
+            args=(description, ledger.cache.root, self._wants(step).chunks, stay, path, gpus),
             name=step.name,
         )
         process.start()
         return Task(step, process, gpus)
 
-    def _reap(self, task: Task, ledger: Ledger, running: list[Task], tries: dict[str, int]) -> None:
-        """Take in how a process ended."""
+    def _reap(
+        self, task: Task, ledger: Ledger, running: list[Task], tries: dict[str, int]
+    ) -> list[str]:
+        """Take in how a process ended; return the GPUs that it leaves."""
         step, code = task.step, task.process.exitcode or 0
-        fp = step.fingerprint
+        fp, path = step.fingerprint, log_of(ledger.cache, step)
         if ledger.cache.is_ready(step):
-            if fp in ledger.states and ledger.state(step) == "running":
+            if ledger.state(step) is State.running:
                 ledger.finish(step)
-            return
-        others = any(t.step.fingerprint == fp for t in running)
-        if code in (0, LEFT_TO_OTHERS):
-            if not others:
-                running.append(self._spawn(step, ledger, []))
-            return
-        path = log_of(ledger.cache, step)
-        killed = code < 0 or code == STOPPED
-        if killed and tries[fp] <= self._wants(step).retries:
+        elif code in (0, LEFT_TO_OTHERS):
+            if not any(t.step.fingerprint == fp for t in running):
+                # the rest is in the hands of another engine's workers: one stays to see it done
+                running.append(self._spawn(step, ledger, task.gpus, stay=True))
+                return []
+        elif (code < 0 or code == STOPPED) and tries[fp] <= self._wants(step).retries:
             tries[fp] += 1
             log.info("%s: %s; it is tried again", step.name, _how(code))
-            ledger.states[fp] = type(ledger.states[fp])("waiting")
-            return
-        ledger.fail(step, _how(code) if code < 0 else _cause(path), path)
+            ledger.states[fp] = State.waiting
+        elif ledger.state(step) is not State.failed:
+            ledger.fail(step, _how(code) if code < 0 else _cause(path), path)
+        return task.gpus
 
 
 def _all_claimed(cache: Cache, step: Step) -> bool:
@@ -206,16 +200,16 @@ def _stop(running: list[Task]) -> None:
             task.process.kill()
 
 
-def run_here(step: Path, cache: Path, chunks: int, path: Path, gpus: list[str]) -> None:
+def run_here(step: Path, cache: Path, chunks: int, stay: bool, path: Path, gpus: list[str]) -> None:
     """Be the process of one step: say everything to the log, see the given GPUs alone."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the engine, which tells us
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w" if chunks == 1 else "a", buffering=1) as file:
+    with path.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = file
         logging.basicConfig(format="%(message)s", level=logging.INFO, stream=file, force=True)
-        code = make(from_json(step.read_text()), Cache(cache), Options(chunks, stay=False))
+        code = make(from_json(step.read_text()), Cache(cache), Options(chunks, stay))
         file.flush()
     sys.exit(code)

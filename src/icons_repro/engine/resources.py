@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -44,10 +45,19 @@ def check_table(table: Iterable[str], groups: Iterable[str]) -> None:
             raise ConfigError(f"resources.{name}: there is no such work; known: {known}.")
 
 
+def check_gpus(table: Table, steps: Iterable[Step], available: int) -> None:
+    """Raise `ConfigError` if a step asks for more GPUs than this machine has."""
+    for step in steps:
+        wanted = of_step(table, step).gpus or 0
+        if wanted > available:
+            raise ConfigError(
+                f"resources.{step.group}.gpus={wanted}, but this machine has {available}: set it, "
+                "trainer.devices or trainer=cpu."
+            )
+
+
 def local_gpus() -> list[str]:
     """Return the ids of this machine's GPUs that this process may use."""
-    import os
-
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [device for device in named.split(",") if device.strip()]

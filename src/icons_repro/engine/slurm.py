@@ -22,6 +22,7 @@ import submitit
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import SharedStep, Step
+from icons_repro.core.stop import Stopped
 from icons_repro.engine.cluster_job import ChainJob, ReportJob
 from icons_repro.engine.ledger import Ledger, State
 from icons_repro.engine.logs import describe, last_words, log_of
@@ -87,7 +88,7 @@ class SlurmExecutor:
                 while self._look(ledger, jobs):
                     screen.refresh()
                     time.sleep(self.settings.poll_seconds)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             log.warning("\n%s", leaving)
             raise
 

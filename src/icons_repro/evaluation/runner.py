@@ -165,7 +165,7 @@ def weights_identity(model_dir: Path, adapter_dir: Path | None) -> str:
     return digest.hexdigest()
 
 
-def read_results(out: Path) -> dict[str, Result]:
+def read_scores(out: Path) -> dict[str, Result]:
     """Return the results that `out` holds."""
     paths = sorted((out / "metrics").glob("*.json"))
     return {path.stem: json.loads(path.read_text())["result"] for path in paths}

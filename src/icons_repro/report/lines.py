@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from icons_repro.core.step import Step
-from icons_repro.evaluation.stage import Evaluate
-from icons_repro.selection.stage import Select
-from icons_repro.training.stage import FineTune
+
+if TYPE_CHECKING:
+    from icons_repro.evaluation.stage import Evaluate
+    from icons_repro.selection.stage import Select
+    from icons_repro.training.stage import FineTune
 
 THIS_RUN = "this run"
 RANDOM = "random"

@@ -18,16 +18,20 @@ from icons_repro.experiment import Experiment
 log = logging.getLogger(__name__)
 
 
-def plan_run(experiment: Experiment) -> None:
-    """Print every step of a run; at the paper's scale, first what it would cost."""
-    if experiment.config.scale == "paper":
-        print_run_costs(experiment.config, experiment.graph, experiment.cache)
-        try:
-            experiment.goals()
-        except ConfigError as error:
-            log.warning("the steps cannot be named before the files are there: %s", error)
-            return
-    print_plan(experiment.goals(), experiment.cache)
+def plan_runs(experiments: Sequence[Experiment]) -> None:
+    """Print every step of the runs' union; at the paper's scale, first what each would cost."""
+    goals: list[Step] = []
+    for experiment in experiments:
+        if experiment.config.scale == "paper":
+            print_run_costs(experiment.config, experiment.graph, experiment.cache)
+            try:
+                goals += experiment.goals()
+            except ConfigError as error:
+                log.warning("the steps cannot be named before the files are there: %s", error)
+        else:
+            goals += experiment.goals()
+    if goals:
+        print_plan(goals, experiments[0].cache)
 
 
 def print_plan(goals: Sequence[Step], cache: Cache) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icons_repro.core.errors import DataError
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Step, ordered
 from icons_repro.evaluation.relative import (
@@ -17,11 +18,12 @@ from icons_repro.evaluation.relative import (
     blind_scores,
     relative_performance,
 )
-from icons_repro.evaluation.runner import read_results
+from icons_repro.evaluation.runner import read_scores
 from icons_repro.report.gather import PageInputs, rows_of
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
+from icons_repro.report.page import FILE as PAGE
 from icons_repro.report.page import write_page
-from icons_repro.report.results import RunResults, write_results
+from icons_repro.report.results import FILE, RunResults, read_results, write_results
 from icons_repro.report.summary import print_files, print_summary
 from icons_repro.tracking import Tracker
 
@@ -84,12 +86,28 @@ class Reporter:
         if step.fingerprint in self.curves:
             self.tracker.step(self.curves[step.fingerprint], metrics)
 
+    def told_before(self) -> RunResults | None:
+        """Return the results that the run's folder holds, if they are of these very steps.
+
+        A sweep does not write them, their page and their W&B run again.
+        """
+        if not all((self.folder / name).is_file() for name in (FILE, PAGE)):
+            return None
+        try:
+            found = read_results(self.folder)
+        except DataError:
+            return None
+        told = {stage["fingerprint"] for stage in found.stages.values()}
+        return found if {goal.fingerprint for goal in self.experiment.goals()} <= told else None
+
     def finish(self, show: bool) -> float | None:
         """Write, and with `show` print, what came out of the run's finished steps.
 
         Returns the relative performance, None where there is none. A run without a selection only
         says where its steps are.
         """
+        if not show and (told := self.told_before()):
+            return float(told.relative["value"]) if told.relative else None
         if "select" not in self.config.stages:
             goals = self.experiment.goals()
             if show:
@@ -112,7 +130,7 @@ class Reporter:
 
     def _results(self, line: Line) -> Results:
         folder = self._score_folder(line)
-        return read_results(folder) if folder else {}
+        return read_scores(folder) if folder else {}
 
     def _score_folder(self, line: Line) -> Path | None:
         """Return where a line's scores are, or None if they are not."""

@@ -49,8 +49,8 @@ class MetricsWriter(L.Callback):
         batch_idx: int,
     ) -> None:
         """Write a line if this micro-batch ended an optimizer step."""
-        assert isinstance(module, InstructionTuner)
-        self._losses.append(module.last_loss)
+        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+        self._losses.append(loss * trainer.accumulate_grad_batches)  # Lightning has divided it
         self._samples += len(batch["positions"]) * trainer.world_size
         accumulate = trainer.accumulate_grad_batches
         if (batch_idx + 1) % accumulate and batch_idx + 1 < trainer.num_training_batches:

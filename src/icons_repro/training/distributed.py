@@ -17,6 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from icons_repro.core.errors import ConfigError, UserError
@@ -24,6 +27,50 @@ from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
+POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is among those that torchrun or srun started together."""
+
+    rank: int = 0
+    size: int = 1
+    launch: str = ""
+    """Names the launch, the same in all of its processes."""
+
+    @classmethod
+    def here(cls) -> Place:
+        """Read it from the environment; a process alone is rank 0 of 1."""
+        e = os.environ
+        if "TORCHELASTIC_RUN_ID" in e:
+            return cls(int(e["RANK"]), int(e["WORLD_SIZE"]), e["TORCHELASTIC_RUN_ID"])
+        if "SLURM_STEP_ID" in e and "SLURM_PROCID" in e:
+            launch = f"{e['SLURM_JOB_ID']}.{e['SLURM_STEP_ID']}"
+            return cls(int(e["SLURM_PROCID"]), int(e["SLURM_STEP_NUM_TASKS"]), launch)
+        return cls()
+
+    def job(self, out: Path) -> Path:
+        """Return the file by which rank 0 tells the others where and what to train."""
+        return out / f"job-{self.launch}.json"
+
+
+def join(final: Path, ready: Callable[[], bool]) -> None:
+    """Be one of the other ranks: wait for rank 0's job, and train with it.
+
+    `final` is the step's folder, beside which its attempts are; `ready` says whether it is finished
+    after all. What rank 0 fails at, torchrun or srun ends for all.
+    """
+    from icons_repro.training.fit import FitJob, fit_here
+
+    place = Place.here()
+    while not ready():
+        for out in sorted(final.parent.glob(f"{final.name}.*.part")):
+            if place.job(out).is_file():
+                job = FitJob.from_json(place.job(out).read_text())
+                fit_here(job, out, world_size=place.size, rank=place.rank)
+                return
+        time.sleep(POLL)
 
 
 def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
@@ -34,16 +81,23 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     (out / JOB).write_text(job)
     command = [*_launcher(devices, nodes), "-m", WORKER, str(out / JOB), str(out)]
     with deferred():
-        process = subprocess.Popen(command)
+        # A cluster signals every process; the ranks heed it, torchrun would only die of it.
+        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
         while (code := _wait(process)) is None:
             process.send_signal(signal.SIGTERM)  # torchrun passes it on; every rank saves and ends
+    if not code:
+        return
     if (asked := asked_to_stop()) is not None:
         raise Stopped(asked)
-    if code:
-        raise UserError(
-            f"training on {nodes} x {devices} devices ended with exit code {code}: a worker died, "
-            "or failed for the reason it gives above."
-        )
+    raise UserError(
+        f"training on {nodes} x {devices} devices ended with exit code {code}: a worker died, "
+        "or failed for the reason it gives above."
+    )
+
+
+def _ignore_user_signals() -> None:
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:

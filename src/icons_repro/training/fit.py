@@ -12,11 +12,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.files import write_json
+from icons_repro.core.files import write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.core.stop import deferred
@@ -32,7 +33,7 @@ from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
-from icons_repro.training.distributed import train_distributed
+from icons_repro.training.distributed import Place, train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
 
@@ -88,8 +89,12 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     """
     done = out / DONE
     if not done.is_file():
-        if job.trainer.devices * job.trainer.num_nodes == 1:
+        wanted, place = job.trainer.devices * job.trainer.num_nodes, Place.here()
+        if wanted == 1:
             fit_here(job, out, on_metrics)
+        elif place.size == wanted:
+            write_text(place.job(out), job.to_json())
+            fit_here(job, out, on_metrics, place.size, place.rank)
         else:
             train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
     summary: dict[str, Any] = json.loads(done.read_text())
@@ -141,7 +146,7 @@ def fit_here(
             f"after {job.stop_after}: lower warmup.full_run_steps."
         )
     model = trainable_model(job)
-    tuner = InstructionTuner(model, job.train, schedule.steps, job.seed)
+    tuner = InstructionTuner(model, job.train, schedule.steps, job.seed, world_size)
     trainer = make_trainer(job, out, schedule, on_metrics)
     resume = out / RESUME
     with deferred():
@@ -199,6 +204,7 @@ def make_trainer(
     if job.keep_epochs:
         callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
     callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
+    alone = t.devices * t.num_nodes == 1
     return L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -215,5 +221,5 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=out,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )

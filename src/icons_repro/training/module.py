@@ -31,15 +31,19 @@ class InstructionTuner(L.LightningModule):
     """Trains whatever of `model` requires gradients on answer tokens, projector at its own rate."""
 
     def __init__(
-        self, model: nn.Module, settings: TrainSettings, total_steps: int, seed: int = 0
+        self,
+        model: nn.Module,
+        settings: TrainSettings,
+        total_steps: int,
+        seed: int = 0,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
         self.seed = seed
+        self.world_size = world_size
         self.model = model
         self.settings = settings
         self.total_steps = total_steps
-        self.last_loss = math.nan
-        """Of the last micro-batch, before Lightning divides it by the accumulation."""
         self.strict_loading = False  # checkpoints hold only what is trained
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -57,7 +61,7 @@ class InstructionTuner(L.LightningModule):
         """
         # Dropout follows from the seed and the micro-batch's number among those of all ranks: a
         # resumed run draws the same masks, and so does another number of devices.
-        number = batch_idx * self.trainer.world_size + self.global_rank
+        number = batch_idx * self.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, number)))
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions")}
         logits, targets = answer_logits(self.model, inputs, batch["labels"])
@@ -68,7 +72,6 @@ class InstructionTuner(L.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
                 "whose answers are all cut away, or lower the learning rate."
             )
-        self.last_loss = float(loss.detach())
         if "pixel_values" not in batch:
             # LLaVA's dummy image: the projector's gradient is zero, not absent, on any number of
             # devices, so that Adam's moments move alike.

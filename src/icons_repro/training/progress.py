@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 import lightning as L
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from icons_repro.core.settings import TrainerSettings
+from icons_repro.core.stop import heed_signals
 
 
 class StageProgress(TQDMProgressBar):
@@ -34,6 +36,11 @@ class StageProgress(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Keep the stage's name where Lightning would write the epoch: there is only one."""
         self.train_progress_bar.reset(total=int(self.total_train_batches))
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals back from Lightning, which would end the loop as if it were done."""
+        super().on_predict_start(trainer, pl_module)
+        heed_signals()
 
     def on_predict_batch_start(
         self,
@@ -64,4 +71,5 @@ def predict_trainer(name: str, settings: TrainerSettings) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         callbacks=[StageProgress(name)],
+        plugins=[LightningEnvironment()],  # one process, whatever a cluster says of its job
     )

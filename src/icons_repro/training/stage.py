@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+from icons_repro.core.cache import Cache
 from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
@@ -18,13 +20,24 @@ from icons_repro.models.stage import Base
 from icons_repro.selection.stage import Select
 
 
+class TrainingStep(Step):
+    """A step whose attempt may be several processes on several nodes."""
+
+    resumable = True
+
+    def join(self, cache: Cache) -> None:
+        """Train as one of the other ranks."""
+        from icons_repro.training.distributed import join
+
+        join(cache.path(self), partial(cache.is_ready, self))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WarmUp(Step):
+class WarmUp(TrainingStep):
     """The point that gradients are taken at: LoRA trained on some of the pool."""
 
     stage = "warmup"
     group = "warmup"
-    resumable = True
     weight = 6.0
 
     base: Base
@@ -74,12 +87,11 @@ class FullRunWarmUp(WarmUp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FineTune(Step):
+class FineTune(TrainingStep):
     """LoRA on a selection, from the base model, with the same recipe for every method."""
 
     stage = "finetune"
     group = "finetune"
-    resumable = True
 
     base: Base
     pool: Pool
@@ -108,12 +120,11 @@ class FineTune(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pretrain(Step):
+class Pretrain(TrainingStep):
     """The tiny base, from random weights and the pre-training corpus; every weight is trained."""
 
     stage = "pretrain"
     group = "pretrain"
-    resumable = True
 
     settings: PretrainSettings
     trainer: TrainerSettings

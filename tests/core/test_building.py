@@ -140,6 +140,24 @@ def test_an_owner_on_another_host_is_given_up_only_when_its_heart_stands_still(
     assert claims.read_owner(claim) == (owner if beating else mine)
 
 
+def test_what_a_process_left_in_good_order_is_taken_up_at_once_on_any_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = context.Process(target=_leave, args=(tmp_path,))
+    process.start()
+    process.join()
+    monkeypatch.setattr(claims, "_namespace", lambda: "another host")
+    began = time.monotonic()
+    obtain(Resumable(), Cache(tmp_path))
+    assert calls(tmp_path) == ["left-False", "left-True"]
+    assert time.monotonic() - began < 2
+
+
+def _leave(root: Path) -> None:
+    _try(root, Resumable())
+    claims.Heart.stop()
+
+
 def test_a_claim_cut_while_it_was_written_blocks_nobody_for_long(tmp_path: Path) -> None:
     claim = tmp_path / "x.claim"
     claim.write_text('{"id": "ab')

@@ -1,0 +1,142 @@
+"""Every field of every step is identity or placement, and only identity changes the name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from icons_repro.config import register, typed
+from icons_repro.core.step import PLACEMENT, Step, from_json, ordered, to_json
+from icons_repro.graph import Graph
+
+CONF = Path(__file__).parents[1] / "conf"
+FEATURES = (
+    *("influence", "influence_less", "influence_as_released", "validation_counts", "truth"),
+    *("forward_stats", "coincide", "clip", "self_filter", "instance_gradients", "answer_words"),
+    "released_keys",
+)
+SOMEWHERE = {
+    "how": ("threads", "workers", "devices", "token_budget", "batch_size", "resume_seconds"),
+    "where": ("accelerator", "num_nodes", "strategy", "path", "num_workers"),
+}
+
+
+def graph(*overrides: str) -> Graph:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    with open_dict(config):
+        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
+        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+    return Graph(typed(config))
+
+
+def every_step(released: Path) -> dict[str, Step]:
+    """One step of each class, from graphs that use all of them."""
+    found: dict[str, Step] = {}
+    for direct in ("store", "direct"):
+        g = graph(f"features.released={released}", f"gradients.mode={direct}")
+        chosen = g.selection(g.config.selector, 0.2, 0)
+        adapter = g.adapter(chosen, 0)
+        goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained]
+        goals += [g.feature(name) for name in FEATURES]
+        found |= {type(step).__name__: step for step in ordered(goals)}
+    return found
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Step]:
+    folder = tmp_path_factory.mktemp("released")
+    (folder / "subset.json").write_text("[]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return every_step(folder / "subset.json")
+
+
+def variants(value: Any, placed: bool = False) -> Iterator[tuple[str, bool, Any]]:
+    """Yield (path, whether it is placement, a copy with that one leaf changed)."""
+    if is_dataclass(value) and not isinstance(value, type):
+        for f in fields(value):
+            inner = getattr(value, f.name)
+            if isinstance(inner, Step) or _holds_steps(inner):
+                continue
+            here = placed or bool(f.metadata.get(PLACEMENT))
+            for path, is_placed, other in variants(inner, here):
+                yield f"{f.name}.{path}", is_placed, replace(value, **{f.name: other})
+    else:
+        yield "", placed, _other(value)
+
+
+def _holds_steps(value: Any) -> bool:
+    held = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, (tuple, Mapping)) and any(isinstance(v, Step) for v in held)
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if value >= 1 else value + 0.25
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, Mapping):
+        return {**value, "another": 1}
+    if isinstance(value, (list, tuple)):
+        return type(value)([*value, *(value[-1:] or ["x"])])
+    return "something"
+
+
+def test_all_kinds_of_work_are_there(steps: dict[str, Step]) -> None:
+    assert len(steps) >= 20
+    assert {step.group for step in steps.values()} >= {
+        *("prepare", "warmup", "extract", "score", "features", "select", "finetune", "evaluate"),
+        *("export", "pretrain"),
+    }
+
+
+def test_identity_changes_the_name_and_placement_does_not(steps: dict[str, Step]) -> None:
+    kept, changed = set(), set()
+    for name, step in steps.items():
+        for path, placed, other in variants(step):
+            same = other.fingerprint == step.fingerprint
+            assert same is placed, f"{name}.{path} is {'placement' if placed else 'identity'}"
+            (kept if placed else changed).add(path.strip(".").rsplit(".", 1)[-1])
+    for names in SOMEWHERE.values():
+        assert set(names) <= kept
+    assert {"learning_rate", "batch_size", "precision", "model_dtype", "seed"} <= changed
+    assert not {"precision", "model_dtype", "learning_rate", "micro_batch"} & kept
+
+
+def test_every_step_reads_back_from_json_with_its_placement(steps: dict[str, Step]) -> None:
+    for name, step in steps.items():
+        back = from_json(to_json(step))
+        assert back.fingerprint == step.fingerprint, name
+        for f in fields(step):
+            value = getattr(step, f.name)
+            if not isinstance(value, Step) and not _holds_steps(value):
+                assert getattr(back, f.name) == value, f"{name}.{f.name}"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("trainer.devices=2", "trainer.num_nodes=2", "trainer.strategy=ddp", "trainer.threads=7"),
+        *("gradients.token_budget=512", "features.token_budget=99", "benchmarks.batch_size=3"),
+        *("workers=5", "executor=local", "resources.extract.chunks=64", "data.num_workers=3"),
+        *("finetune.resume_seconds=1.0", "warmup.train.gradient_checkpointing=true"),
+        "trainer.accelerator=gpu",
+    ],
+)
+def test_how_and_where_it_runs_is_in_no_name(override: str) -> None:
+    names = []
+    for g in (graph(), graph(override)):
+        chosen = g.selection(g.config.selector, 0.2, 0)
+        goals = [g.scores(g.adapter(chosen, 0)), *(g.feature(n) for n in FEATURES[:-1])]
+        names.append([step.fingerprint for step in ordered(goals)])
+    assert names[0] == names[1]

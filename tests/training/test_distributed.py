@@ -1,0 +1,215 @@
+"""Several processes train as one does, die as one, and stop and go on when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.core.stop import STOPPED
+from icons_repro.data.records import RecordTable
+from icons_repro.training.fit import FitJob, fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TWO = TrainerSettings(devices=2, strategy="ddp")
+RUN_JOB = """
+import sys
+from pathlib import Path
+from icons_repro.core.stop import STOPPED, Stopped, heed_signals
+from icons_repro.training.fit import FitJob, fit
+heed_signals()
+try:
+    fit(FitJob.from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+except Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    sys.exit(STOPPED)
+"""
+
+
+@pytest.fixture
+def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
+    """64 rows, a quarter of them text alone, so that whole batches have no image."""
+    images = RecordTable(small_world / "pool" / "records.arrow").image_counts
+    shown, text = np.flatnonzero(images > 0)[:48], np.flatnonzero(images == 0)[:16]
+    np.save(tmp_path / "positions.npy", np.sort(np.concatenate([shown, text])))
+    return FitJob(
+        model_dir=str(tiny_base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=3,
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.1),
+        train=TrainSettings(
+            batch_size=8, micro_batch=4, learning_rate=1e-3, projector_learning_rate=1e-3, epochs=2
+        ),
+        data=DataSettings(max_length=128),
+    )
+
+
+def folder(tmp_path: Path, name: str) -> Path:
+    path = tmp_path / name
+    path.mkdir()
+    return path
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter_model.safetensors") | load_file(out / "projector.safetensors")
+
+
+def losses(out: Path) -> list[float]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def moved(a: Path, b: Path, start: Path) -> float:
+    """Return how far two adapters are apart, as a share of the projector's way from its start."""
+    first = {
+        name.split("multi_modal_projector.")[1]: value
+        for name, value in load_file(start / "model.safetensors").items()
+        if "multi_modal_projector." in name
+    }
+    one, two = (load_file(out / "projector.safetensors") for out in (a, b))
+    way = sum(float((one[n] - first[n]).square().sum()) for n in one) ** 0.5
+    return sum(float((one[n] - two[n]).square().sum()) for n in one) ** 0.5 / way
+
+
+def test_two_devices_train_as_one_that_accumulates_with_text_only_rows(
+    job: FitJob, tmp_path: Path, tiny_base: Path
+) -> None:
+    one, two = folder(tmp_path, "one"), folder(tmp_path, "two")
+    fit(job, one)
+    fit(replace(job, trainer=TWO), two)
+    assert moved(one, two, tiny_base) < 1e-3  # it was .06 where only two devices heard of no image
+    a, b = weights(one), weights(two)
+    assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert len(losses(one)) == 16
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_two_agents_started_by_hand_train_as_two_devices_of_one_node(
+    job: FitJob, tmp_path: Path
+) -> None:
+    together, apart = folder(tmp_path, "together"), folder(tmp_path, "apart")
+    fit(replace(job, trainer=TWO), together)
+    nodes = replace(job, trainer=TrainerSettings(devices=1, num_nodes=2, strategy="ddp"))
+    (tmp_path / "job.json").write_text(nodes.to_json())
+    (tmp_path / "run.py").write_text(HAND)
+    port = free_port()
+    agents = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
+                *("--nproc_per_node", "1", "--node_rank", str(rank)),
+                *("--master_addr", "127.0.0.1", "--master_port", str(port)),
+                *("--rdzv_id", "by-hand", str(tmp_path / "run.py")),
+                *(str(tmp_path / "job.json"), str(apart)),
+            ],
+            stderr=subprocess.PIPE,
+        )
+        for rank in (0, 1)
+    ]
+    for agent in agents:
+        _, errors = agent.communicate(timeout=120)
+        assert agent.returncode == 0, errors.decode()[-2000:]
+    a, b = weights(together), weights(apart)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+HAND = """
+import os, sys
+from pathlib import Path
+from icons_repro.training.distributed import join
+from icons_repro.training.fit import FitJob, fit
+out = Path(sys.argv[2])
+if int(os.environ["RANK"]):
+    (out.parent / "step.rank.part").is_symlink() or (out.parent / "step.rank.part").symlink_to(out)
+    join(out.parent / "step", lambda: (out / "training.json").is_file())
+else:
+    fit(FitJob.from_json(Path(sys.argv[1]).read_text()), out)
+"""
+
+
+def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_path: Path) -> None:
+    out = folder(tmp_path, "dead")
+    long = replace(job, train=replace(job.train, epochs=500), trainer=TWO)
+    started = time.monotonic()
+    (tmp_path / "job.json").write_text(long.to_json())
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN_JOB, str(tmp_path / "job.json"), str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
+        time.sleep(0.1)
+        assert process.poll() is None
+    ranks = subprocess.run(
+        ["pgrep", "-f", f"icons_repro.training.worker {out}"], capture_output=True, text=True
+    )
+    killed = time.monotonic()
+    os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, STOPPED)
+    assert time.monotonic() - killed < 60 < 60 + started
+    assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("trainer", [TrainerSettings(), TWO], ids=["one", "two"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
+    job: FitJob, tmp_path: Path, trainer: TrainerSettings, number: signal.Signals
+) -> None:
+    job = replace(job, trainer=trainer, train=replace(job.train, epochs=12))
+    whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
+    fit(job, whole)
+    (tmp_path / "job.json").write_text(job.to_json())
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN_JOB, str(tmp_path / "job.json"), str(cut)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (cut / "metrics.jsonl").exists() or len(losses(cut)) < 5:
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.send_signal(number)
+    asked = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 15
+    assert process.returncode == STOPPED, errors[-2000:]
+    assert (cut / "resume.ckpt").is_file()
+    assert f"stopped by {number.name}" in errors
+    done = len(losses(cut))
+    fit(job, cut)
+    assert 5 <= done < len(losses(cut)) == 96
+    a, b = weights(whole), weights(cut)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_several_nodes_without_a_cluster_say_how_to_start_them(
+    job: FitJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(ConfigError, match=r"trainer\.num_nodes=2 needs a SLURM allocation"):
+        fit(replace(job, trainer=TrainerSettings(num_nodes=2)), folder(tmp_path, "out"))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    with pytest.raises(UserError, match=r"num_nodes=2, but job 7 has 1 node"):
+        fit(replace(job, trainer=TrainerSettings(num_nodes=2)), folder(tmp_path, "out2"))
