@@ -21,7 +21,7 @@ $(READY): requirements.txt pyproject.toml
 	touch $(READY)
 
 demo: setup ## The main job: ICONS against random and full data on the tiny world
-	$(BIN)/python run.py experiment=icons_20pct
+	$(BIN)/python run.py experiment=icons_20pct executor=local workers=2
 
 test: setup ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -52,7 +52,8 @@ def fresh_process_seconds() -> float:
     from icons_repro.engine.local import LocalExecutor
 
     sys.path.insert(0, str(ROOT / "tests" / "core"))
-    os.environ["PYTHONPATH"] = str(ROOT / "tests" / "core")
+    places = [str(ROOT / "tests" / "core"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
     from steps import Heavy
 
     with tempfile.TemporaryDirectory() as folder:
@@ -75,17 +76,16 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = QUICK if arguments.quick else SWEEP
     local = ["executor=local", f"workers={arguments.workers}"]
+    figures = {"fresh_process_s": fresh_process_seconds()}
     with tempfile.TemporaryDirectory() as folder:
-        alone = run(Path(folder) / "inline", *overrides)
-        together = run(Path(folder) / "local", *overrides, *local)
-        cached = run(Path(folder) / "local", *overrides, *local)
-    figures = {
-        "inline_s": alone,
-        "local_s": together,
-        "inline_over_local": alone / together,
-        "cached_s": cached,
-        "fresh_process_s": fresh_process_seconds(),
-    }
+        for name, where, more in (
+            ("local_s", "local", local),
+            ("cached_s", "local", local),
+            ("inline_s", "inline", []),
+        ):
+            figures[name] = run(Path(folder) / where, *overrides, *more)
+            print(f"{name} {figures[name]:.1f}", flush=True)
+    figures["inline_over_local"] = figures["inline_s"] / figures["local_s"]
     table = Table(title=f"sweep, {arguments.workers} workers")
     table.add_column("figure")
     table.add_column("value", justify="right")

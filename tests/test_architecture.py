@@ -36,7 +36,7 @@ ONLY_IN = {
     "omegaconf": {"config", "launcher"},
     "wandb": {"tracking"},
     "lmms_eval": {"evaluation"},
-    "submitit": {"engine"},
+    "submitit": {"engine", "preflight"},
 }
 LIGHT = {"torch", "transformers", "lightning", "lmms_eval", "wandb", "peft"}
 FILES = sorted(PACKAGE.rglob("*.py"))

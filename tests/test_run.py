@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +289,76 @@ def test_direct_influence_is_that_of_an_unprojected_store(output: Path) -> None:
         found[name] = scores_of(Path(results["influence"]))
     assert np.abs(found["stored"]).max() > 0.01
     assert np.allclose(found["direct"], found["stored"], atol=1e-5)
+
+
+def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> None:
+    sweep = ("-m", "selector=coincide,random", "budget=0.15", "stages=[select]")
+    local = ("executor=local", "workers=2")
+    result = run(output, *sweep, *local, "features.coincide_layers=[99]")
+    assert result.returncode == 1
+    assert "1 of 2 runs failed" in result.stdout
+    assert "the language model has the layers 0 to 3" in result.stdout
+    assert "The same command computes what is missing" in result.stdout
+    assert "Traceback" not in result.stderr
+    (random,) = output.glob("runs/tiny/icons_20pct/random-b0.15-*/results.json")
+    assert json.loads(random.read_text())["n_selected"] == 60
+    logs = list(output.glob("cache/logs/coincide/*.log"))
+    assert "the language model has the layers" in logs[0].read_text()
+    result = run(output, *sweep, *local)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert list(output.glob("runs/tiny/icons_20pct/coincide-b0.15-*/results.json"))
+
+
+def test_inline_and_local_choose_and_score_alike(output: Path) -> None:
+    before = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
+    elsewhere = output / "elsewhere"
+    elsewhere.mkdir()
+    result = run(elsewhere, "experiment=icons_20pct", "executor=local", "workers=2")
+    assert result.returncode == 0, result.stderr[-3000:]
+    after = results_of(elsewhere, "tiny/icons_20pct/icons-b0.2-s0-*")
+    assert after["benchmarks"] == before["benchmarks"]
+    for name in ("rows.bin", "norms.bin", "status.bin"):
+        a, b = (next(f.glob(f"cache/gradients/*/{name}")) for f in (output, elsewhere))
+        assert a.read_bytes() == b.read_bytes(), name
+    folders = [Path(one["adapter"]) for one in (before, after)]
+    assert folders[0].name == folders[1].name
+    a, b = ((f / "adapter_model.safetensors").read_bytes() for f in folders)
+    assert a == b
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "executor"),
+    [
+        (signal.SIGINT, 130, "inline"),
+        (signal.SIGTERM, 143, "inline"),
+        (signal.SIGINT, 130, "local"),
+    ],
+)
+def test_a_stopped_run_says_so_in_a_line_and_goes_on(
+    output: Path, number: int, code: int, executor: str
+) -> None:
+    seed = f"seed={code + len(executor)}"
+    command = [sys.executable, str(ROOT / "run.py"), *SMALL[:-1], "finetune.epochs=40", seed]
+    process = subprocess.Popen(
+        [*command, f"executor={executor}", "workers=2", "reference=none", "stages=[finetune]"],
+        env=os.environ | {"ICONS_OUTPUT": str(output), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        cwd=output,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not (parts := list(output.glob("cache/finetune/*.part/metrics.jsonl"))):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    while len(parts[0].read_text().splitlines()) < 5:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "Stopped. What is finished is kept; the same command goes on from there." in errors
+    (resume,) = output.glob("cache/finetune/*.part/resume.ckpt")
+    resume.parent.rename(resume.parent.with_suffix(".seen"))

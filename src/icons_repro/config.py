@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import (
     BenchmarkGroup,
+    ExecutorSettings,
     FeatureSettings,
     GradientSettings,
     LoggerSettings,
@@ -31,7 +32,6 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
-from icons_repro.engine.executors import ExecutorSettings
 from icons_repro.engine.resources import Resources
 
 Stage = Literal[

@@ -18,7 +18,7 @@ from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.stop import heed_signals
 from icons_repro.engine.executors import Executor, OnMetrics, choose_executor, resolved
-from icons_repro.engine.ledger import Failure, Ledger, State
+from icons_repro.engine.ledger import Failure, JobsLeftError, Ledger, State
 from icons_repro.engine.resources import check_table
 from icons_repro.experiment import Experiment
 
@@ -108,6 +108,10 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     try:
         if ledger.needed:
             executor.run(ledger)
+    except JobsLeftError as left:
+        log.info("%s", left)
+        return [None] * len(jobs)
+    else:
         return [_report(reporter, ledger, len(jobs) == 1) for reporter in reporters]
     finally:
         for reporter in reporters:
@@ -157,6 +161,8 @@ def _report(reporter: Any, ledger: Ledger, alone: bool) -> Outcome:
         result: float | None = reporter.finish(show=alone)
     except UserError as error:
         return error
+    finally:
+        reporter.close(failed=False)  # one run of a logger at a time
     return result
 
 

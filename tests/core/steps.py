@@ -85,6 +85,7 @@ class Shared(SharedStep):
     stage = "shared"
     group = "extract"
     light = True
+    weight = 5.0
 
     rows: int = 12
     seconds: float = placement(0.0)

@@ -13,8 +13,9 @@ from steps import Number, Shared, calls
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import ExecutorSettings
 from icons_repro.core.step import Step
-from icons_repro.engine.executors import ExecutorSettings, choose_executor, resolved
+from icons_repro.engine.executors import choose_executor, resolved
 from icons_repro.engine.inline import InlineExecutor
 from icons_repro.engine.ledger import Ledger, State
 from icons_repro.engine.local import LocalExecutor
@@ -162,6 +163,17 @@ def test_each_worker_sees_its_own_gpu(tmp_path: Path) -> None:
     assert seen == [1, 1, 1]
     spans = sorted((ledger.started[f], ledger.seconds[f]) for f in ledger.needed)
     assert spans[2][0] > spans[0][0] + 0.5, "the third waited for a GPU"
+
+
+def test_a_step_that_wants_all_gpus_is_not_overtaken_for_ever(tmp_path: Path) -> None:
+    small = [Number(value=i, seconds=0.3) for i in range(6)]
+    large = Shared(seconds=0.1)  # its weight puts it first
+    ledger = Ledger([*small, large], Cache(tmp_path))
+    table = {"prepare": Resources(gpus=1), "extract": Resources(gpus=2)}
+    LocalExecutor(table, 3, gpus=["0", "1"]).run(ledger)
+    assert not ledger.failures
+    begun = ledger.started[large.fingerprint]
+    assert sum(ledger.started[s.fingerprint] > begun for s in small) >= 4
 
 
 def test_resources_of_unknown_work_are_named() -> None:

@@ -13,11 +13,12 @@ from steps import Number, Shared, calls
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import ExecutorSettings
 from icons_repro.core.step import Step
-from icons_repro.engine.executors import ExecutorSettings
-from icons_repro.engine.ledger import Ledger, State
+from icons_repro.engine.ledger import JobsLeftError, Ledger, State
 from icons_repro.engine.resources import Resources
-from icons_repro.engine.slurm import JobsLeftError, SlurmExecutor, chains
+from icons_repro.engine.slurm import SlurmExecutor, chains
+from icons_repro.preflight.shared_disk import try_from_two_nodes
 
 pytestmark = pytest.mark.slurm
 TABLE = {"prepare": Resources(cpus=1, gpus=0), "extract": Resources(cpus=1, gpus=0, chunks=4)}
@@ -148,6 +149,24 @@ def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(slurm: Slurm, tmp_p
     assert calls(tmp_path) == ["number-1", "number-1"]
 
 
+def test_a_worker_of_an_array_at_its_time_limit_is_queued_again(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    shared = Shared(seconds=4.0)
+    ledger = Ledger([shared], Cache(tmp_path))
+    thread = in_background(ledger)
+    job = job_of(ledger.cache, shared)
+    while "part-0" not in calls(tmp_path):
+        time.sleep(0.1)
+    slurm.signal(f"{job}_0", "USR2")
+    thread.join(150)
+    assert not ledger.failures, ledger.failures[0].cause
+    rows = Cache(tmp_path).path(shared) / "rows"
+    assert {p.name: p.read_text() for p in rows.iterdir()} == {
+        str(i): str(i * i) for i in range(12)
+    }
+
+
 def test_without_a_free_node_the_jobs_wait_and_then_run(slurm: Slurm, tmp_path: Path) -> None:
     for node in ("n1", "n2"):
         slurm.drain(node)
@@ -188,3 +207,9 @@ def test_a_partition_that_does_not_exist_is_said_before_work_starts(
     ledger = Ledger([Number(value=1)], Cache(tmp_path))
     with pytest.raises(ConfigError, match=r"executor\.partition=gpu: the cluster has \['"):
         executor(partition="gpu").check(ledger)
+
+
+def test_preflight_lets_two_nodes_race_for_claims(slurm: Slurm, tmp_path: Path) -> None:
+    (finding,) = try_from_two_nodes(tmp_path, None)
+    assert (finding.level, finding.what) == ("ok", "claims"), finding
+    assert not list((tmp_path / "preflight").iterdir())

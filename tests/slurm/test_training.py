@@ -18,6 +18,7 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.refs import folder_ref
 from icons_repro.core.settings import (
     DataSettings,
+    ExecutorSettings,
     LoraSettings,
     RecordPolicy,
     TrainerSettings,
@@ -27,7 +28,6 @@ from icons_repro.core.step import to_json
 from icons_repro.data.stage import Pool
 from icons_repro.data.tiny.settings import WorldSettings
 from icons_repro.data.tiny.stage import World
-from icons_repro.engine.executors import ExecutorSettings
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.resources import Resources
 from icons_repro.engine.slurm import SlurmExecutor

@@ -172,8 +172,11 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_p
     assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
 
 
-@pytest.mark.parametrize("trainer", [TrainerSettings(), TWO], ids=["one", "two"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("trainer", "number"),
+    [(TrainerSettings(), signal.SIGUSR1), (TWO, signal.SIGTERM)],
+    ids=["one", "two"],
+)
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
     job: FitJob, tmp_path: Path, trainer: TrainerSettings, number: signal.Signals
 ) -> None:

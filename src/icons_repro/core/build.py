@@ -95,12 +95,15 @@ class _Shared:
             names = self._names()
             self.step.fill(self.work, self._claimed(names))
             left = [name for name in names if not self._done(name)]
+            held = [name for name in left if self._is_held(name)]
             if not left:
                 self._close()
+            elif held != left:
+                continue  # done or given up meanwhile
             elif not self.options.stay:
                 return False
             else:
-                self._tell(left, told)
+                self._tell(held, told)
                 time.sleep(POLL)
         shutil.rmtree(self.out, ignore_errors=True)  # a claim may have made it anew
         return True
@@ -121,6 +124,14 @@ class _Shared:
 
     def _done(self, name: str) -> bool:
         return (self.notes / f"{name}.done").is_file() or self._ready()
+
+    def _is_held(self, name: str) -> bool:
+        """Ask by claiming it: a network file system may show yesterday's absence, never here."""
+        claim = self.notes / f"{name}.claim"
+        if acquire(claim, self.owner) is not None:
+            return True
+        release(claim, self.owner)
+        return False
 
     def _claimed(self, names: list[str]) -> Iterator[str]:
         """Yield the parts that nobody has done or is doing; each is done when control returns."""

@@ -296,6 +296,32 @@ class BenchmarkGroup:
 
 
 @dataclass(frozen=True)
+class ExecutorSettings:
+    """Who walks the graph: this process, `workers` processes here, or a SLURM cluster."""
+
+    kind: Literal["inline", "local", "slurm"] = "inline"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    wait: bool = True
+    """Stay and show what the cluster does; False submits and leaves."""
+    report_only: bool = False
+    """Compute nothing; report on what is there."""
+    hours: float = 4.0
+    """Time limit of jobs whose row of `resources` has none."""
+    requeues: int = 20
+    """How often a job that reaches its time limit is queued again."""
+    signal_seconds: int = 120
+    """Time that a job has to save before its limit."""
+    array_parallelism: int = 256
+    """Workers on one step at once."""
+    poll_seconds: float = 5.0
+    """Time between two looks at the queue."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further options of sbatch, by their long names."""
+
+
+@dataclass(frozen=True)
 class PathSettings:
     """Where everything is written."""
 

@@ -44,10 +44,6 @@ class ChainJob:
         for file, log in zip(self.files, self.logs, strict=True):
             self._make(file, Path(log), [])
 
-    def worker(self, number: int) -> None:
-        """Be one of several workers on the one step; what others hold is left to them."""
-        self._make(self.files[0], Path(self.logs[0]), ["--leave"])
-
     def _make(self, file: str, log: Path, options: list[str]) -> None:
         for _ in range(1 + self.retries):
             code = self._run(file, log, options)
@@ -76,7 +72,15 @@ class ChainJob:
         if self._child is not None:
             # not Popen.wait: this interrupts one, which holds Popen's lock
             os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(self.worker if args else self, *args)
+        return DelayedSubmission(self, *args)
+
+
+class WorkerJob(ChainJob):
+    """One of several workers on one step: a task of an array."""
+
+    def __call__(self, number: int = 0) -> None:
+        """Fill parts until none is left; those that others hold are left to them."""
+        self._make(self.files[0], Path(self.logs[0]), ["--leave"])
 
 
 class ReportJob:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import ExecutorSettings
 from icons_repro.core.step import Step
 from icons_repro.engine.inline import InlineExecutor
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.local import LocalExecutor
 from icons_repro.engine.resources import Resources, Table
 
-Kind = Literal["inline", "local", "slurm"]
 OnMetrics = Callable[[Step, dict[str, float]], None]
 
 
@@ -38,32 +38,6 @@ class NoExecutor:
 
     def run(self, ledger: Ledger) -> None:
         """Leave everything as it is."""
-
-
-@dataclass(frozen=True)
-class ExecutorSettings:
-    """Who walks the graph: this process, `workers` processes here, or a SLURM cluster."""
-
-    kind: Kind = "inline"
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    wait: bool = True
-    """Stay and show what the cluster does; False submits and leaves."""
-    report_only: bool = False
-    """Compute nothing; report on what is there."""
-    hours: float = 4.0
-    """Time limit of jobs whose row of `resources` has none."""
-    requeues: int = 20
-    """How often a job that reaches its time limit is queued again."""
-    signal_seconds: int = 120
-    """Time that a job has to save before its limit."""
-    array_parallelism: int = 256
-    """Workers on one step at once."""
-    poll_seconds: float = 5.0
-    """Time between two looks at the queue."""
-    more: dict[str, Any] = field(default_factory=dict)
-    """Further options of sbatch, by their long names."""
 
 
 def choose_executor(

@@ -10,7 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from icons_repro.core.cache import Artifact, Cache
+from icons_repro.core.errors import UserError
 from icons_repro.core.step import Step
+
+
+class JobsLeftError(UserError):
+    """The work is in a cluster's queue, and this process does not wait for it."""
 
 
 class State(StrEnum):

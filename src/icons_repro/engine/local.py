@@ -47,7 +47,6 @@ class Task:
     step: Step
     process: BaseProcess
     gpus: list[str]
-    tries: int = 1
 
 
 @dataclass
@@ -107,12 +106,18 @@ class LocalExecutor:
     def _start(
         self, ledger: Ledger, running: list[Task], free: list[str], tries: dict[str, int]
     ) -> None:
-        """Give every idle worker something: a step that is ready, else a hand at a shared one."""
+        """Give every idle worker something: a step that is ready, else a hand at a shared one.
+
+        What waits for more GPUs than are free is overtaken only by work that wants none.
+        """
+        reserved = False
         for step in [*ledger.ready(), *self._shareable(ledger, running)]:
             wants = self._wants(step).gpus or 0
             if len(running) >= self.workers:
                 return
-            if wants <= len(free):
+            if wants > len(free):
+                reserved = True
+            elif not (wants and reserved):
                 mine = [free.pop(0) for _ in range(wants)]
                 ledger.start(step)
                 tries.setdefault(step.fingerprint, 1)

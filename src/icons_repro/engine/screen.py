@@ -59,9 +59,17 @@ class Screen:
         finished = self.ledger.count(State.done)
         count = f"[{finished}/{len(self.ledger.needed)}]"
         if state is State.done:
-            log.info("%s %s: %.1f s", count, step.name, self.ledger.seconds.get(fingerprint, 0.0))
+            seconds = self.ledger.seconds.get(fingerprint, 0.0)
+            self._say(f"{count} {step.name}: {seconds:.1f} s")
         elif state is State.failed:
-            log.error("%s %s failed: %s", count, step.name, self.ledger.failures[-1].cause)
+            self._say(f"{count} {step.name} failed: {self.ledger.failures[-1].cause}")
+
+    def _say(self, words: str) -> None:
+        """Print above the live picture, or log where there is none."""
+        if self.console.is_terminal:
+            self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        else:
+            log.info("%s", words)
 
     def draw(self) -> Group:
         """Return the picture of this moment."""

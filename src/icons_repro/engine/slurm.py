@@ -19,27 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 import submitit
 
-from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import Stopped
-from icons_repro.engine.cluster_job import ChainJob, ReportJob
-from icons_repro.engine.ledger import Ledger, State
+from icons_repro.engine.cluster_job import ChainJob, ReportJob, WorkerJob
+from icons_repro.engine.ledger import JobsLeftError, Ledger, State
 from icons_repro.engine.logs import describe, last_words, log_of
 from icons_repro.engine.resources import Resources, Table, of_step
 from icons_repro.engine.screen import Screen
 
 if TYPE_CHECKING:
-    from icons_repro.engine.executors import ExecutorSettings
+    from icons_repro.core.settings import ExecutorSettings
 
 log = logging.getLogger(__name__)
 ALIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STAGE_OUT"}
 FORGET = 3
 """Looks at which SLURM must not know a job before it counts as gone."""
-
-
-class JobsLeftError(UserError):
-    """The jobs are submitted, and nobody waits for them."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +117,12 @@ class SlurmExecutor:
         files = [str(describe(ledger.cache, step)) for step in chain.steps]
         logs = [str(log_of(ledger.cache, step)) for step in chain.steps]
         row = chain.resources
-        work = ChainJob(files, logs, str(ledger.cache.root), row.chunks, row.retries)
+        kind = WorkerJob if chain.shared else ChainJob
+        work = kind(files, logs, str(ledger.cache.root), row.chunks, row.retries)
         executor = self._executor(ledger, chain.steps[-1].stage, row, after)
         if not chain.shared:
             return str(executor.submit(work).job_id)
-        jobs = executor.map_array(work.worker, list(range(row.chunks)))
+        jobs = executor.map_array(work, list(range(row.chunks)))
         return str(jobs[0].job_id).split("_")[0]
 
     def _executor(

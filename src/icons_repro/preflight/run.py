@@ -32,6 +32,11 @@ def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
     findings += _guarded("base model", lambda: list(_base(config)))
     findings += _resources(config)
     findings += _guarded("benchmarks", lambda: list(_benchmarks(config, cache.root)))
+    if config.executor.kind == "slurm":
+        from icons_repro.preflight.shared_disk import try_from_two_nodes
+
+        partition = config.executor.partition
+        findings += _guarded("claims", lambda: try_from_two_nodes(cache.root, partition))
     return findings
 
 

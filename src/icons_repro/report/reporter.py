@@ -66,6 +66,7 @@ class Reporter:
         """End tracking."""
         if self._tracker is not None:
             self._tracker.finish(failed)
+            self._tracker = None
 
     @property
     def lines(self) -> list[Line]:
