@@ -20,6 +20,7 @@ ALLOWED = {
     "export": {"data", "evaluation", "models"},
     "tracking": set(),
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
+    "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
     "report": {"evaluation", "tracking", "config", "costs", "experiment", "engine"},
 }
 """What a package may import besides itself and core."""

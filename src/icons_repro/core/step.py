@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from icons_repro.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from icons_repro.core.cache import Cache
     from icons_repro.core.work import Work
 
@@ -238,7 +238,7 @@ def _value(adapter: TypeAdapter[Any] | None, raw: Any, made: Mapping[str, Step])
         return _referred(raw, made)
     try:
         return adapter.validate_python(raw)
-    except ValidationError as error:
+    except ValueError as error:  # pydantic's own is one
         raise ValueError(str(error)) from error
 
 
@@ -257,6 +257,8 @@ _ADAPTERS: dict[str, dict[str, TypeAdapter[Any] | None]] = {}
 
 def _adapters(name: str, kind: type[Step]) -> dict[str, TypeAdapter[Any] | None]:
     """Return what reads each field that holds no step."""
+    from pydantic import TypeAdapter  # who only makes steps needs none of it
+
     if name not in _ADAPTERS:
         hints = get_type_hints(kind)
         _ADAPTERS[name] = {

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
-from PIL import Image
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from icons_repro.core.errors import DataError
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import load_adapter, projector
 
-ImageTransform = Callable[[Image.Image], Image.Image]
+if TYPE_CHECKING:
+    from PIL import Image
+
+ImageTransform: TypeAlias = "Callable[[Image.Image], Image.Image]"
 DEFAULT_MAX_NEW_TOKENS = 1024
 
 
@@ -71,26 +73,37 @@ def load_merged(
     if adapter_dir is None:
         return model
     peft_model = load_adapter(model, adapter_dir)
-    name, expected = _one_merged_weight(peft_model, adapter_dir)
+    return merge(peft_model, str(adapter_dir))
+
+
+def merge(peft_model: PeftModel, adapter: str) -> LlavaForConditionalGeneration:
+    """Return the model with its adapter in its weights; `adapter` names it in errors.
+
+    Everything has the type of the frozen weights afterwards. The adapted model is used up.
+
+    Raises `DataError` if the weights after merging are not W + scale * B A.
+    """
+    name, expected = _one_merged_weight(peft_model, adapter)
     merged: LlavaForConditionalGeneration = peft_model.merge_and_unload()
-    found = merged.get_parameter(name).float()
+    weight = merged.get_parameter(name)
+    dtype, found = weight.dtype, weight.float()
     rounding = max(2 * torch.finfo(dtype).eps, 1e-5)
     if not torch.allclose(found, expected, rtol=rounding, atol=1e-5):
-        raise DataError(f"{adapter_dir}: the adapter was not applied exactly once ({name}).")
+        raise DataError(f"{adapter}: the adapter was not applied exactly once ({name}).")
     if any(isinstance(module, LoraLayer) for module in merged.modules()):
-        raise DataError(f"{adapter_dir}: adapter layers are left after merging.")
+        raise DataError(f"{adapter}: adapter layers are left after merging.")
     projector(merged).to(dtype)
     return merged.eval().requires_grad_(False)
 
 
-def _one_merged_weight(peft_model: PeftModel, adapter_dir: Path) -> tuple[str, torch.Tensor]:
+def _one_merged_weight(peft_model: PeftModel, adapter: str) -> tuple[str, torch.Tensor]:
     """Return one adapted weight's name and what it must be after merging, float32."""
     layers: list[tuple[str, Any]] = list(peft_model.get_base_model().named_modules())
     for name, layer in layers:
         if isinstance(layer, LoraLinear):
             weight: torch.Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
             return f"{name}.weight", weight.float() + layer.get_delta_weight("default").float()
-    raise DataError(f"{adapter_dir} adapts no layer of the model.")
+    raise DataError(f"{adapter} adapts no layer of the model.")
 
 
 class BatchedGenerator:
@@ -135,18 +148,8 @@ class BatchedGenerator:
         """Return one answer for each prompt: new tokens only, cut at the first stop string."""
         inputs = self._inputs(prompts)
         tokenizer = self.processor.tokenizer
-        tokens = self.model.generate(
-            **inputs,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            num_beams=decoding.num_beams,
-            max_new_tokens=decoding.max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=self.model.generation_config.eos_token_id or tokenizer.eos_token_id,
-        )
-        new = tokens[:, inputs["input_ids"].shape[1] :]
+        end = self.model.generation_config.eos_token_id or tokenizer.eos_token_id
+        new = new_tokens(self.model, inputs, decoding, tokenizer.pad_token_id, end)
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         return [cut_at(text, decoding.until).strip() for text in texts]
 
@@ -188,6 +191,32 @@ class BatchedGenerator:
     def _rgb(self, image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
         return self.image_transform(image) if self.image_transform else image
+
+
+@torch.inference_mode()
+def new_tokens(
+    model: Any,
+    inputs: Mapping[str, torch.Tensor],
+    decoding: Decoding,
+    pad: int | None,
+    end: int | list[int] | None,
+) -> torch.Tensor:
+    """Return what the model adds to prompts padded on the left, int64 `[B, new]`.
+
+    A row that has ended is filled up with `pad`.
+    """
+    tokens = model.generate(
+        **inputs,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        num_beams=decoding.num_beams,
+        max_new_tokens=decoding.max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=end,
+    )
+    return tokens[:, inputs["input_ids"].shape[1] :]
 
 
 def images_in(messages: Sequence[Mapping[str, Any]]) -> list[Image.Image]:

@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -42,6 +41,8 @@ def merge_by_score(tokenizer: Any, folder: Path) -> None:
     old = backend.model
     if not isinstance(old, BPE):
         return
+    from google.protobuf.message import DecodeError  # for such a file alone
+
     try:
         pieces = SentencePieceExtractor(str(source)).proto.pieces
     except DecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -14,9 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
-from icons_repro.data.dataset import Batch
 from icons_repro.models.answers import answer_logits
 from icons_repro.models.lora import PROJECTOR, require_float32
+
+if TYPE_CHECKING:
+    from icons_repro.data.dataset import Batch
 
 
 def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
