@@ -107,7 +107,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def whole_resume_point(path: Path) -> bool:
     """Whether there is a resume point to go on from; one that is cut or damaged is moved aside.
 
-    torch writes a zip file, with a checksum of each tensor.
+    torch writes a zip file with a checksum of each tensor, and does not look at it when it reads.
     """
     if not path.is_file():
         return False
