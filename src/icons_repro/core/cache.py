@@ -138,7 +138,7 @@ class Cache:
         if mine.exists():
             return mine
         left = self.path(step).parent.glob(f"{step.fingerprint}.*.part")
-        dead = [part for part in left if self._is_dead(part)]
+        dead = [part for part in left if self.is_dead(part)]
         dead.sort(key=lambda part: part.stat().st_mtime)
         for part in dead[:-1] if step.resumable else dead:
             shutil.rmtree(part, ignore_errors=True)
@@ -153,7 +153,8 @@ class Cache:
         part.mkdir(parents=True, exist_ok=True)
         return part
 
-    def _is_dead(self, part: Path) -> bool:
+    def is_dead(self, part: Path) -> bool:
+        """Whether the process that filled this attempt has died, as far as can be told by now."""
         name = part.name.split(".")[1]
         if name == "shared":
             return False
