@@ -115,8 +115,8 @@ def verify(contents: Contents, console: Console) -> int:
     older = f"; {unlisted} are older than lists of files" if unlisted else ""
     console.print(f"{len(contents.entries)} finished steps, {len(damaged)} damaged{older}.")
     if damaged:
-        console.print("A run that needs a damaged one makes it again if sizes tell; else add")
-        console.print("verify=true to its command.")
+        console.print("A run makes anew what it needs of these: where a size is wrong by itself,")
+        console.print("with verify=true in any case.")
     return int(bool(damaged))
 
 
@@ -218,8 +218,8 @@ def prune(contents: Contents, console: Console, days: float, yes: bool) -> int:
     if yes:
         for item in found:
             item.remove()
-    does = "removed" if yes else "could go; --yes removes them" if found else "could go"
-    console.print(f"{len(found)} things, {decimal(total)}, {does}.")
+    does = "removed" if yes else "not removed: --yes removes" if found else "nothing to remove"
+    console.print(f"{len(found)} found, {decimal(total)}, {does}.")
     return 0
 
 

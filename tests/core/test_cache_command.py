@@ -97,7 +97,7 @@ def test_prune_takes_what_no_run_needs_and_only_when_told(
     before = sorted(root.rglob("*"))
     assert run(root, "prune") == 0
     assert sorted(root.rglob("*")) == before
-    assert "--yes removes them" in capsys.readouterr().out
+    assert "not removed: --yes removes" in capsys.readouterr().out
     assert run(root, "prune", "--yes") == 0
     cache = Cache(root)
     assert cache.is_ready(USED)
