@@ -133,7 +133,10 @@ def test_every_step_reads_back_from_json_with_its_placement(steps: dict[str, Ste
         "trainer.accelerator=gpu",
     ],
 )
-def test_how_and_where_it_runs_is_in_no_name(override: str) -> None:
+def test_how_and_where_it_runs_is_in_no_name(
+    override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names = []
     for g in (graph(), graph(override)):
         chosen = g.selection(g.config.selector, 0.2, 0)

@@ -47,7 +47,9 @@ Stage = Literal[
     "report",
     "pretrain",
 ]
-NOT_RESULTS = ("plan", "logger", "paths", "stages", "hydra", "executor", "workers", "resources")
+NOT_RESULTS = (
+    *("plan", "verify", "logger", "paths", "stages", "hydra", "executor", "workers", "resources"),
+)
 """Keys that do not change what a run finds; they stay out of its directory's name."""
 
 
@@ -70,6 +72,8 @@ class RunConfig:
     seed: int
     stages: list[Stage]
     plan: bool
+    verify: bool
+    """Read the content of every finished artifact that is used, before work starts."""
     reference: Literal["compute", "reuse", "none"]
     paths: PathSettings
     model: ModelSettings

@@ -9,6 +9,7 @@ from typing import Any
 from icons_repro.config import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.step import Step
+from icons_repro.data.image_looks import ImageLooks
 from icons_repro.graph import Graph
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 
@@ -19,10 +20,11 @@ REPORTED = {"select", "finetune", "evaluate", "export", "report"}
 class Experiment:
     """What one config asks for."""
 
-    def __init__(self, config: RunConfig, cache: Cache) -> None:
+    def __init__(self, config: RunConfig, cache: Cache, looks: ImageLooks | None = None) -> None:
+        """`looks` is shared by the experiments of a sweep: their images are looked at once."""
         self.config = config
         self.cache = cache
-        self.graph = Graph(config)
+        self.graph = Graph(config, looks)
 
     @cached_property
     def line(self) -> Line:

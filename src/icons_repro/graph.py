@@ -18,6 +18,7 @@ from icons_repro.core.settings import (
     RecordPolicy,
 )
 from icons_repro.core.step import Step
+from icons_repro.data.image_looks import ImageLooks
 from icons_repro.data.stage import AnswerWords, DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
 from icons_repro.data.tiny.settings import WorldSettings
@@ -43,8 +44,10 @@ from icons_repro.training.stage import FineTune, FullRunWarmUp, Pretrain, SliceW
 class Graph:
     """The steps of a config. Building it runs nothing; equal configs share their steps."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, looks: ImageLooks | None = None) -> None:
+        """`looks` is what the graphs of one sweep look at images with."""
         self.config = config
+        self.looks = looks or ImageLooks(Path(config.paths.cache))
         self.index = Path(config.paths.cache) / "files.json"
         self.encoding = part_of(config.data, DataSettings)
         self.policy = part_of(config.data, RecordPolicy)
@@ -69,9 +72,10 @@ class Graph:
             return Pool(policy=self.policy, world=self.world)
         data = self.config.data
         source = file_ref(existing(data.json, "data.json"), self.index)
-        images = existing(data.images, "data.images").absolute()
+        folder = existing(data.images, "data.images").absolute()
+        images = self.looks.ref(Pool.stage, source, folder, data.image_identity)
         blocks = tuple((data.blocks or {}).items())
-        return Pool(policy=self.policy, source=source, images=str(images), blocks=blocks)
+        return Pool(policy=self.policy, source=source, images=images, blocks=blocks)
 
     @cached_property
     def targets(self) -> Targets:
@@ -83,9 +87,11 @@ class Graph:
         if settings.folder is None and made:
             return Targets(policy=self.policy, tasks=settings.tasks, made=made)
         folder = existing(settings.folder, "targets.folder")
-        images = existing(settings.images, "targets.images").absolute()
+        shown = existing(settings.images, "targets.images").absolute()
         source = folder_ref(folder, self.index, "*.json")
-        return Targets(policy=self.policy, tasks=settings.tasks, source=source, images=str(images))
+        look = self.config.data.image_identity
+        images = self.looks.ref(Targets.stage, source, shown, look)
+        return Targets(policy=self.policy, tasks=settings.tasks, source=source, images=images)
 
     @cached_property
     def base(self) -> Base:

@@ -14,9 +14,11 @@ from icons_repro.config import RunConfig, typed, yaml_of
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.stop import heed_signals
+from icons_repro.data.image_looks import ImageLooks
 from icons_repro.engine.executors import Executor, OnMetrics, choose_executor, resolved
 from icons_repro.engine.ledger import Failure, JobsLeftError, Ledger, State
 from icons_repro.engine.resources import check_table
@@ -89,8 +91,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     heed_signals()
     first = jobs[0].settings
     if first.plan:
-        cache = Cache(Path(first.paths.cache))
-        plan_runs([Experiment(job.settings, cache) for job in jobs])
+        plan_runs(_experiments(jobs, Cache(Path(first.paths.cache), first.verify)))
         return [None] * len(jobs)
     if "preflight" in first.stages:
         look_ahead(first)
@@ -99,8 +100,12 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     if threads := first.trainer.threads:  # before torch is imported
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     cache = one_cache(jobs)
-    experiments = [Experiment(job.settings, cache) for job in jobs]
-    ledger = Ledger([goal for e in experiments for goal in e.goals()], cache)
+    experiments = _experiments(jobs, cache)
+    goals = [goal for e in experiments for goal in e.goals()]
+    if first.verify:
+        verify(goals, cache)
+    ledger = Ledger(goals, cache)
+    cache.put_damaged_aside(ledger.needed.values())
     reporters = [Reporter(e, job.text, ledger) for e, job in zip(experiments, jobs, strict=True)]
     live = reporters[0] if len(jobs) == 1 else None
     executor = executor_of(first, live.on_metrics if live else None)
@@ -119,6 +124,19 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
         Heart.stop()
 
 
+def _experiments(jobs: Sequence[Job], cache: Cache) -> list[Experiment]:
+    looks = ImageLooks(cache.root)
+    return [Experiment(job.settings, cache, looks) for job in jobs]
+
+
+def verify(goals: Sequence[Step], cache: Cache) -> None:
+    """Read all finished artifacts behind the goals; a damaged one is named, and then missing."""
+    finished = [step for step in ordered(goals) if (cache.path(step) / MANIFEST).is_file()]
+    log.info("verifying %d finished steps ...", len(finished))
+    for step in finished:
+        cache.is_ready(step)
+
+
 def one_cache(jobs: Sequence[Job]) -> Cache:
     """Return the cache that all runs share. Raises `ConfigError` if they name several."""
     roots = {job.settings.paths.cache for job in jobs}
@@ -133,7 +151,7 @@ def one_cache(jobs: Sequence[Job]) -> Cache:
         raise ConfigError(
             f"{root} cannot be written: {error.strerror}. Set ICONS_OUTPUT or paths.output."
         ) from error
-    return Cache(root)
+    return Cache(root, verify=jobs[0].settings.verify)
 
 
 def executor_of(settings: RunConfig, on_metrics: OnMetrics | None) -> Executor:

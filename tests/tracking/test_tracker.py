@@ -58,6 +58,15 @@ def test_a_stage_logged_live_and_replayed_has_each_step_once(tmp_path: Path) -> 
     assert steps == [("warmup", 1), ("finetune", 1), ("warmup", 2), ("warmup", 3)]
 
 
+def test_a_cut_last_line_of_a_stage_is_left_out(tmp_path: Path) -> None:
+    stage = write_stage(tmp_path / "stage.jsonl", 3)
+    with stage.open("a") as file:
+        file.write('{"step": 4, "lo')
+    with Tracker(tmp_path / "run", "a", "g", {}) as tracker:
+        tracker.replay("finetune", stage)
+    assert [line["step"] for line in lines(tmp_path / "run" / "metrics.jsonl")] == [1, 2, 3]
+
+
 def test_an_offline_wandb_run_reads_back_with_every_number(tmp_path: Path) -> None:
     run_dir = tmp_path / "icons-b0.2-s0-1a2b3c4d"
     with Tracker(run_dir, "icons-b0.2-s0", "icons_20pct", CONFIG, OFFLINE) as tracker:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,48 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 33))
     assert not (cut / "resume.ckpt").exists()
+
+
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for i in range(len(content) // 2, len(content) // 2 + 256):  # more than tensors are apart
+        content[i] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [_half, _flip_the_middle])
+def test_a_damaged_resume_point_is_moved_aside_and_training_starts_from_its_beginning(
+    job: FitJob, tmp_path: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
+    saving = replace(job, train=replace(job.train, resume_seconds=0.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("icons_repro.training.fit._save", lambda *_: 1 / 0)  # dies at the end
+        with pytest.raises(ZeroDivisionError):
+            fit(saving, cut)
+    harm(cut / "resume.ckpt")
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')
+    fit(job, whole)
+    fit(job, cut)
+    a, b = (load_file(p / "adapter_model.safetensors") for p in (whole, cut))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    told = [r.getMessage() for r in caplog.records if "resume.ckpt" in r.getMessage()]
+    assert len(told) == 1
+    assert "starts from its beginning" in told[0]
+    assert len(list(cut.glob("resume.ckpt.*.damaged"))) == 1
+    steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_cut_adapter_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter.json").write_text('{"epoch_rates": [0.1,')
+    with pytest.raises(DataError, match=r"adapter\.json does not say"):
+        epoch_rates(tmp_path)
 
 
 def test_epochs_are_kept_as_they_ended_with_their_mean_rates(job: FitJob, tmp_path: Path) -> None:

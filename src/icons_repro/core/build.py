@@ -12,6 +12,7 @@ from pathlib import Path
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Owner, acquire, claimed, read_owner, release
 from icons_repro.core.files import read_json, write_json
+from icons_repro.core.integrity import PARTS
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.work import OnMetrics, Work
 
@@ -86,7 +87,7 @@ class _Shared:
         self.owner = cache.owner
         self.out = cache.shared_attempt(step)
         self.work = Work(self.out, cache, options.chunks, options.on_metrics)
-        self.notes = self.out / ".parts"
+        self.notes = self.out / PARTS
 
     def make(self) -> bool:
         """Fill what can be had, and close the whole if nothing is left."""
@@ -160,7 +161,7 @@ class _Shared:
             seconds = sum(note.get("seconds", 0.0) for note in notes)
             seconds += time.perf_counter() - started
             if self.cache.publish(self.step, self.out, counts, seconds):
-                shutil.rmtree(self.cache.path(self.step) / ".parts", ignore_errors=True)
+                shutil.rmtree(self.cache.path(self.step) / PARTS, ignore_errors=True)
             log.info("%s: %.1f s of work", self.step.name, seconds)
 
     def _tell(self, left: list[str], told: set[str]) -> None:

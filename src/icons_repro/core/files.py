@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,29 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+
+
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """Yield what the lines of a file hold; of a file that is not there, nothing.
+
+    A last line that is cut, because its writer was, is left out. Raises `DataError` for any other.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number < len(lines):
+                raise DataError(
+                    f"{path}, line {number} is no JSON ({error}). The file is damaged: delete it, "
+                    "or the folder it is in, and it is made again."
+                ) from error
+
+
+def content_hash(path: Path) -> str:
+    """Return a BLAKE2b of a file's content, 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def kind_of(mode: int) -> str | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -13,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from icons_repro.core.files import check_regular
+from icons_repro.core.claims import Heart, claimed
+from icons_repro.core.files import check_regular, content_hash, read_json, write_json
 
 PACKAGES = ("icons-repro", "torch", "transformers", "peft", "lightning", "numpy", "lmms-eval")
 
@@ -56,19 +54,27 @@ def provenance() -> dict[str, Any]:
 def file_fingerprint(path: Path, index: Path) -> str:
     """Return a BLAKE2b of the file's content, remembered in the JSON file `index`.
 
-    The memory is keyed by path, size and modification time, so that a large file is read once.
-    Raises `DataError` for what is no regular file.
+    The memory is keyed by path, size and modification time, so that a large file is read once. A
+    damaged index is begun anew. Raises `DataError` for what is no regular file.
     """
     stat = check_regular(path)
     name = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    known: dict[str, str] = json.loads(index.read_text()) if index.is_file() else {}
-    if name not in known:
-        with path.open("rb") as file:
-            known[name] = hashlib.file_digest(
-                file, lambda: hashlib.blake2b(digest_size=16)
-            ).hexdigest()
-        index.parent.mkdir(parents=True, exist_ok=True)
-        part = index.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(known, indent=0))
-        part.replace(index)
-    return known[name]
+    found = _known(index).get(name)
+    if isinstance(found, str):
+        return found
+    digest = content_hash(path)
+    _remember(index, name, digest)
+    return digest
+
+
+def _known(index: Path) -> dict[str, str]:
+    found = read_json(index)
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(index: Path, name: str, digest: str) -> None:
+    """Add an entry, with all that others have added meanwhile: one writer at a time."""
+    index.parent.mkdir(parents=True, exist_ok=True)
+    owner = Heart.of(index.parent / "workers").owner
+    with claimed(index.with_suffix(".claim"), owner, lambda _: None, lambda: False, poll=0.02):
+        write_json(index, _known(index) | {name: digest})

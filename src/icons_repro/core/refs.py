@@ -8,6 +8,7 @@ from pathlib import Path
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.provenance import file_fingerprint
+from icons_repro.core.settings import ImageIdentity
 from icons_repro.core.step import placement
 
 
@@ -23,6 +24,16 @@ class Ref:
     """A repository on the hub, taken at its word."""
     path: str = placement("")
     """Where it is: the path, or the hub's name."""
+
+
+@dataclass(frozen=True)
+class ImagesRef:
+    """The images of a folder that some files name."""
+
+    digest: str
+    """Of what `identity` looks at, name by name; with `none`, the folder's path."""
+    folder: str = placement()
+    identity: ImageIdentity = placement()  # noqa: RUF009 (it is a field)
 
 
 def existing(path: str | None, key: str) -> Path:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from icons_repro.core.step import placement
 
+ImageIdentity = Literal["stat", "hash", "none"]
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -101,7 +103,7 @@ class PoolSettings(DataSettings, RecordPolicy):
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
     images: str | None = None
     """Folder that image paths are relative to."""
-    image_identity: Literal["stat", "hash", "none"] = "stat"
+    image_identity: ImageIdentity = "stat"
     """What tells that an image has changed: its size and modification time, its content, or
     nothing (data/image_identity.py says what each costs)."""
     rows: int | None = placement(None)

@@ -21,12 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Identity = Literal["stat", "hash", "none"]
+from icons_repro.core.settings import ImageIdentity as Identity
+
 WORKERS = 32
 """Files looked at together. `stat` waits for the disk or the network, not for the processor."""
 BLOCK = 1024

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.refs import Ref
+from icons_repro.core.refs import ImagesRef, Ref
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Counts, Step, placement
 from icons_repro.core.types import KEY_DTYPE, content_key
@@ -35,21 +35,27 @@ class Pool(Step):
     """Where the tiny world makes the pool."""
     source: Ref | None = None
     """Where it is the user's."""
-    images: str | None = None
+    images: ImagesRef | None = None
     blocks: tuple[tuple[str, int], ...] = ()
     """Name and rows of each contiguous block of the file, in order."""
 
     def run(self, work: Work) -> Counts:
-        """Write `records.arrow`, `skipped.jsonl` and the link `images`."""
+        """Write `records.arrow`, `skipped.jsonl` and the link `images`.
+
+        Of a user's pool also `images.parquet`, what each image was.
+        """
         from icons_repro.data.records import build_records
 
         if self.world:
             source, images = work.path(self.world) / "pool.json", work.path(self.world) / "images"
         else:
             assert self.source is not None
-            source, images = Path(self.source.path), Path(str(self.images))
+            assert self.images is not None
+            source, images = Path(self.source.path), Path(self.images.folder)
         link(images, work.out / "images")
-        return build_records(source, images, work.out, self.policy, dict(self.blocks) or None)
+        counts = build_records(source, images, work.out, self.policy, dict(self.blocks) or None)
+        _check_images(self.source, self.images, work)
+        return counts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -103,7 +109,7 @@ class Targets(Step):
     made: World | DrawnTargets | None = None
     """The step that makes the files, where they are not the user's."""
     source: Ref | None = None
-    images: str | None = None
+    images: ImagesRef | None = None
 
     def run(self, work: Work) -> Counts:
         """Write `TASK/records.arrow` for each task."""
@@ -113,11 +119,15 @@ class Targets(Step):
             folder, images = work.path(self.made) / "targets", work.path(self.made) / "images"
         else:
             assert self.source is not None
-            folder, images = Path(self.source.path), Path(str(self.images))
+            assert self.images is not None
+            folder, images = Path(self.source.path), Path(self.images.folder)
         link(images, work.out / "images")
         # of those asked for, the drawn ones are there
         wanted = None if isinstance(self.made, DrawnTargets) else self.tasks
-        return build_targets(folder, images, find_tasks(folder, wanted), work.out, self.policy)
+        tasks = find_tasks(folder, wanted)
+        counts = build_targets(folder, images, tasks, work.out, self.policy)
+        _check_images(self.source, self.images, work)
+        return counts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,6 +179,14 @@ class ReleasedKeys(Step):
         for name, keys in arrays.items():
             np.save(work.out / f"{name}.npy", np.array(keys, dtype=KEY_DTYPE))
         return {"pool": len(table), "subset": len(rows)}
+
+
+def _check_images(source: Ref | None, images: ImagesRef | None, work: Work) -> None:
+    """Write what the user's images are. Raises `DataError` if they have changed since the graph."""
+    if source and images:
+        from icons_repro.data.image_looks import ImageLooks
+
+        ImageLooks(work.cache.root).check(source, images, work.out)
 
 
 def text_key(raw: Any) -> str:

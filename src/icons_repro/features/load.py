@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from icons_repro.core.errors import DataError
+from icons_repro.core.files import read_json
+from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.features.rows import Array2D, Picked
 
@@ -30,8 +32,10 @@ def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
 
 
 def _counts(folder: Path) -> dict[str, Any]:
-    counts: dict[str, Any] = json.loads((folder / "manifest.json").read_text())["counts"]
-    return counts
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise DataError(f"{folder / MANIFEST} cannot be read; delete {folder}, it is made again.")
+    return dict(manifest["counts"])
 
 
 def _validation_counts(folder: Path, usable: np.ndarray) -> dict[str, int]:

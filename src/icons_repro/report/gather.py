@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import read_json_lines
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.evaluation.relative import Relative
 from icons_repro.report.results import RunResults
@@ -148,8 +149,7 @@ def overlaps(found: Scored) -> tuple[list[str], np.ndarray]:
 
 def losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and losses of a stage's `metrics.jsonl`."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    pairs = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    pairs = [(row["step"], row["loss"]) for row in read_json_lines(path) if "loss" in row]
     array = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 

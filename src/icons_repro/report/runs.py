@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.files import read_json
 from icons_repro.core.trees import flatten
 from icons_repro.evaluation.measured import Draws, Measured
 from icons_repro.report.lines import FULL, THIS_RUN
@@ -90,10 +91,8 @@ class SweepRun:
         """The pool's fingerprint; runs of before it was recorded have it in their selection."""
         if self.results.pool:
             return self.results.pool
-        manifest = self.located(self.results.selection) / "manifest.json"
-        if not manifest.is_file():
-            return ""
-        return str(json.loads(manifest.read_text()).get("inputs", {}).get("pool", ""))
+        manifest = read_json(self.located(self.results.selection) / "manifest.json") or {}
+        return str(manifest.get("inputs", {}).get("pool", ""))
 
     @property
     def scores(self) -> dict[str, float]:

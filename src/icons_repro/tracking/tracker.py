@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from icons_repro.core.files import read_json_lines
 from icons_repro.core.settings import LoggerSettings
 from icons_repro.core.trees import flatten
 from icons_repro.tracking.wandb import WandbRun
@@ -74,13 +75,10 @@ class Tracker:
     def replay(self, stage: str, metrics_file: Path) -> None:
         """Log a finished stage from its artifact's `metrics.jsonl`, cached or not.
 
-        A missing file (a stage that trains nothing) is no error.
+        A missing file (a stage that trains nothing) is no error, nor is a last line that is cut.
         """
-        if not metrics_file.is_file():
-            return
-        with metrics_file.open(encoding="utf-8") as file:
-            for text in file:
-                self.step(stage, json.loads(text))
+        for line in read_json_lines(metrics_file):
+            self.step(stage, line)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Log final numbers; nested mappings become names with slashes."""

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from peft import PeftModel
 
+from icons_repro.core.files import read_json_lines
 from icons_repro.core.stop import Stopped, asked_to_stop, heed_signals
 from icons_repro.core.work import OnMetrics
 from icons_repro.training.checkpoint import epoch_folder, save_adapter
@@ -22,7 +23,8 @@ class MetricsWriter(L.Callback):
     """Append `{"step", "loss", "learning_rate", "samples_per_second"}` to a JSON-lines file.
 
     The loss of a step is the mean over its micro-batches, accumulated ones and those of all ranks.
-    On resuming, lines after the resume point are dropped, so that each step has one line.
+    On resuming, lines after the resume point are dropped, and one that was cut, so that each step
+    has one line.
     """
 
     def __init__(self, path: Path, on_metrics: OnMetrics | None = None) -> None:
@@ -36,8 +38,8 @@ class MetricsWriter(L.Callback):
         """Start the clock; keep only lines of steps already done."""
         self._clock = time.perf_counter()
         if trainer.is_global_zero:
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
+            lines = read_json_lines(self.path)
+            kept = [json.dumps(line) for line in lines if line["step"] <= trainer.global_step]
             self.path.write_text("".join(f"{line}\n" for line in kept))
 
     def on_train_batch_end(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import uuid
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import read_json, write_text
 from icons_repro.models.lora import projector_state
 
+log = logging.getLogger(__name__)
 Named = Iterable[tuple[str, nn.Parameter]]
 
 
@@ -37,7 +42,8 @@ def save_adapter(
     (out / "README.md").unlink(missing_ok=True)  # PEFT's model-card form, empty
     save_file(projector_state(model), out / "projector.safetensors")
     save_file(named_moments(trained, optimizer), out / "optimizer.safetensors")
-    (out / "adapter.json").write_text(json.dumps(dict(about), indent=2, sort_keys=True) + "\n")
+    text = json.dumps(dict(about), indent=2, sort_keys=True)
+    write_text(out / "adapter.json", f"{text}\n")
 
 
 def epoch_folder(warmup: Path, epoch: int) -> Path:
@@ -46,9 +52,17 @@ def epoch_folder(warmup: Path, epoch: int) -> Path:
 
 
 def epoch_rates(warmup: Path) -> list[float]:
-    """Return the mean learning rate of each epoch of a finished training run."""
-    rates: list[float] = json.loads((warmup / "adapter.json").read_text())["epoch_rates"]
-    return rates
+    """Return the mean learning rate of each epoch of a finished training run.
+
+    Raises `DataError` if its `adapter.json` is not there, or cut.
+    """
+    about = read_json(warmup / "adapter.json")
+    if not isinstance(about, dict) or "epoch_rates" not in about:
+        raise DataError(
+            f"{warmup / 'adapter.json'} does not say the epochs' learning rates: delete {warmup}, "
+            "and it is trained again."
+        )
+    return list(about["epoch_rates"])
 
 
 def named_moments(trained: Named, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -88,3 +102,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         part = f"{path}.part"
         super().save_checkpoint(checkpoint, part, storage_options)
         os.replace(part, path)
+
+
+def whole_resume_point(path: Path) -> bool:
+    """Whether there is a resume point to go on from; one that is cut or damaged is moved aside.
+
+    torch writes a zip file with a checksum of each tensor, and does not look at it when it reads.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        damaged = str(error)
+    if damaged is None:
+        return True
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.damaged")
+    path.rename(aside)
+    log.warning("%s is damaged (%s); training starts from its beginning", path, damaged)
+    return False

@@ -17,7 +17,7 @@ from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.files import write_json, write_text
+from icons_repro.core.files import read_json, write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.core.stop import deferred
@@ -32,7 +32,11 @@ from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
-from icons_repro.training.checkpoint import AtomicCheckpointIO, save_adapter
+from icons_repro.training.checkpoint import (
+    AtomicCheckpointIO,
+    save_adapter,
+    whole_resume_point,
+)
 from icons_repro.training.distributed import Place, train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
@@ -88,7 +92,8 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     goes on from `out/resume.ckpt`. Returns counts and times.
     """
     done = out / DONE
-    if not done.is_file():
+    if read_json(done) is None:
+        whole_resume_point(out / RESUME)  # before there are other ranks: all must see the same
         wanted, place = job.trainer.devices * job.trainer.num_nodes, Place.here()
         if wanted == 1:
             fit_here(job, out, on_metrics)
