@@ -78,8 +78,6 @@ def token_statistics(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
         loss    -log p_y                     nats
         el2n    ||p - onehot(y)||_2          Paul et al. 2021
         margin  p_y - max_{j != y} p_j       the area under the margin of one checkpoint (D2)
-
-    (METHODS section 4.)
     """
     logits, index = logits.float(), targets[:, None]
     p = logits.softmax(dim=1)
