@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from pathlib import Path
@@ -10,22 +9,17 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from pages import CONF, CONFIGS, PAGES, ROOT, anchors, commands, name, overrides, spans, text
 
 from icons_repro.config import register
 from icons_repro.features.load import LOADERS
 from icons_repro.selection.resolve import build_selector
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 SETUPS = sorted(path.stem for path in (CONF / "setup").glob("*.yaml"))
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("*/**/README.md"))]
-CONFIGS = sorted(CONF.rglob("*.yaml"))
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 SCRIPTS = [*sorted(ROOT.glob("benchmarks/*.py")), *sorted(ROOT.glob("experiments/*/*.py"))]
 SHIPPED = [*PAGES, *CONFIGS, *SOURCES, *SCRIPTS, *sorted((ROOT / "tests").rglob("*.py"))]
 
-NOTES = ("METHODS", "TINY_WORLD", "FAULTS", "DESIGN", "STYLE", "GPU")
-"""Names, with .md behind them, of notes that were never shipped."""
 ELSEWHERE = {
     "docs/Evaluation.md": "haotian-liu/LLaVA",
     "docs/MODEL_ZOO.md": "haotian-liu/LLaVA",
@@ -36,29 +30,6 @@ ELSEWHERE = {
 """Paths that look like ours, and whose they are."""
 
 PATH = r"(?<![\w./-])(?:docs|conf|tests|src|benchmarks|experiments)/(?:[\w./-]*\w)?"
-
-
-def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def comments(path: Path) -> str:
-    """Return a YAML file's comments, and of `config.yaml` the help as well."""
-    lines = path.read_text().splitlines()
-    found = [line.partition("#")[2].strip() for line in lines if "#" in line]
-    return "\n".join(found + (lines if path.name == "config.yaml" else []))
-
-
-def text(path: Path) -> str:
-    return comments(path) if path.suffix == ".yaml" else path.read_text()
-
-
-@cache
-def anchors(path: Path) -> frozenset[str]:
-    """Return the names by which GitHub links to a page's headings."""
-    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
-    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-    return frozenset(heading.replace(" ", "-") for heading in plain)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -106,45 +77,11 @@ def test_faults_are_numbered_from_one_and_only_those_are_cited() -> None:
 
 
 def test_no_shipped_file_cites_a_note_that_no_reader_has() -> None:
+    """A page in capitals is this README, or another project's page."""
+    known = {"README.md"} | {Path(path).name for path in ELSEWHERE}
     for file in [*SHIPPED, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "run.py"]:
-        found = [note for note in NOTES if f"{note}.md" in file.read_text()]
-        assert not found, f"{name(file)} cites {found}"
-        assert not re.search(r"METHODS(?: \d| section|: \w)", file.read_text()), name(file)
-
-
-def spans(file: Path) -> Iterator[str]:
-    """Yield what a reader would type: code blocks, code in a line, comments; lines joined."""
-    whole = re.sub(r"\\\n\s*", " ", text(file))
-    if file.suffix != ".md":
-        yield from whole.splitlines()
-        return
-    fenced = re.findall(r"^```\w*\n(.*?)^```", whole, re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"(?<=\n\n)(?:    .*\n)+", whole)
-    for block in fenced + indented:
-        yield from block.splitlines()
-    prose = re.sub(r"^```.*?^```", "", whole, flags=re.MULTILINE | re.DOTALL)
-    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
-
-
-def commands(start: str) -> list[tuple[str, str]]:
-    """Return (file, what follows `start` in its line) of all pages and configs."""
-    found = []
-    for file in [*PAGES, *CONFIGS]:
-        for span in spans(file):
-            if start in span:
-                found.append((name(file), span.partition(start)[2].strip()))
-    return found
-
-
-def overrides(command: str) -> list[str]:
-    """Return the overrides of a command line: all up to the first word that is none."""
-    words = shlex.split(command.rstrip(")."), comments=True)
-    found = []
-    for word in words:
-        if not word.startswith("-") and not re.match(r"[+~]*[\w@./]+=", word):
-            break
-        found.append(word)
-    return [word for word in found if not word.startswith("-")]
+        cited = set(re.findall(r"\b[A-Z][A-Z_]*\.md\b", file.read_text()))
+        assert cited <= known, f"{name(file)} cites {cited - known}"
 
 
 def keys_of(node: object, prefix: str = "") -> Iterator[str]:
