@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from icons_repro.config import config_hash, register, typed
+from icons_repro.config import USED_DEVICES, config_hash, register, typed
 from icons_repro.core.errors import ConfigError
 from icons_repro.graph import Graph
 
@@ -68,6 +68,13 @@ def test_the_run_directory_follows_what_changes_the_result() -> None:
     plain = config_hash(_root_=composed())
     assert plain == config_hash(_root_=composed("plan=true", "logger=none", "stages=[select]"))
     assert plain != config_hash(_root_=composed("finetune.learning_rate=1e-5"))
+
+
+@pytest.mark.parametrize("setup", ["tiny", "llava_665k"])
+def test_each_kind_of_work_can_be_given_resources_on_the_command_line(setup: str) -> None:
+    for kind in USED_DEVICES:
+        found = settings(f"setup={setup}", f"resources.{kind}={{gpus: 2, memory_gb: 64}}")
+        assert (found.resources[kind].gpus, found.resources[kind].memory_gb) == (2, 64)
 
 
 def select_with(override: str) -> None:

@@ -51,6 +51,20 @@ NOT_RESULTS = (
     *("plan", "verify", "logger", "paths", "stages", "hydra", "executor", "workers", "resources"),
 )
 """Keys that do not change what a run finds; they stay out of its directory's name."""
+USED_DEVICES: Mapping[str, bool | None] = {
+    "prepare": None,
+    "warmup": True,
+    "extract": False,
+    "features": False,
+    "score": None,
+    "select": None,
+    "finetune": True,
+    "evaluate": False,
+    "export": None,
+    "pretrain": True,
+}
+"""Kinds of work, the keys of `resources`: those that take all of the trainer's devices (True), one
+device (False), none (None)."""
 
 
 @dataclass(frozen=True)
@@ -199,4 +213,7 @@ def register() -> None:
     key can be set on the command line and no YAML file repeats a default.
     """
     OmegaConf.register_new_resolver("config_hash", config_hash)
-    ConfigStore.instance().store(name="settings", node=defaults_of(RunConfig))
+    table = {kind: defaults_of(Resources) for kind in USED_DEVICES}
+    ConfigStore.instance().store(
+        name="settings", node={**defaults_of(RunConfig), "resources": table}
+    )

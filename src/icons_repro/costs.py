@@ -12,7 +12,7 @@ from icons_repro.report.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_cost
 from icons_repro.report.cost_page import Assumptions, print_costs
 
 TARGET_ROWS = 6604
-"""Validation rows of the paper's ten target tasks together (METHODS.md 1.3, second-hand)."""
+"""Validation rows of the paper's ten target tasks together (MAGIC, arXiv:2605.26004, table 8)."""
 TOKENS_A_WORD = 1.4
 """Assumed tokens of a word and its share of punctuation."""
 

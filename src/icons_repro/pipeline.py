@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icons_repro.config import RunConfig, typed, yaml_of
+from icons_repro.config import USED_DEVICES, RunConfig, typed, yaml_of
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError
@@ -26,20 +26,6 @@ from icons_repro.experiment import Experiment
 
 log = logging.getLogger(__name__)
 PRELOAD = ("icons_repro.preload",)
-USED_DEVICES: Mapping[str, bool | None] = {
-    "prepare": None,
-    "warmup": True,
-    "extract": False,
-    "features": False,
-    "score": None,
-    "select": None,
-    "finetune": True,
-    "evaluate": False,
-    "export": None,
-    "pretrain": True,
-}
-"""Kinds of work, the keys of `resources`: those that take all of the trainer's devices (True), one
-device (False), none (None)."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """A training recipe. The defaults are LLaVA-1.5's for LoRA (METHODS: scripts/v1_5)."""
+    """A training recipe. The defaults are LLaVA-1.5's for LoRA (haotian-liu/LLaVA,
+    scripts/v1_5/finetune_lora.sh)."""
 
     epochs: int = 1
     steps: Literal["same_epochs", "same_steps"] = "same_epochs"

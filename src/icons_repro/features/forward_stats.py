@@ -75,11 +75,9 @@ def sample_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
 def token_statistics(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return loss, EL2N and margin of each token, float32 `[T, 3]`, from `[T, V]` and `[T]`.
 
-        loss    -log p_y                     nats
-        el2n    ||p - onehot(y)||_2          Paul et al. 2021
-        margin  p_y - max_{j != y} p_j       the area under the margin of one checkpoint (D2)
-
-    (METHODS section 4.)
+    loss    -log p_y                     nats
+    el2n    ||p - onehot(y)||_2          Paul et al. 2021
+    margin  p_y - max_{j != y} p_j       the area under the margin of one checkpoint (D2)
     """
     logits, index = logits.float(), targets[:, None]
     p = logits.softmax(dim=1)

@@ -59,8 +59,8 @@ class AdamFeature(Feature):
 
         Gamma = (b1 m + (1 - b1) g) / sqrt(b2 v + (1 - b2) g^2 + eps)
 
-    No bias correction, eps inside the root, as in princeton-nlp/LESS collect_grad_reps.py:111-127
-    (METHODS 2). The moments are never updated, so the rows do not depend on their order.
+    No bias correction, eps inside the root, as in princeton-nlp/LESS collect_grad_reps.py:111-127.
+    The moments are never updated, so the rows do not depend on their order.
     """
 
     first: list[torch.Tensor]
@@ -89,7 +89,7 @@ class AdamFeature(Feature):
         if not path.is_file():
             raise DataError(
                 f"{path}: no optimizer state, which the Adam feature needs. Use an adapter folder "
-                "written by the warmup stage, or set gradients.feature=sgd."
+                "written by the warmup stage, or set gradients.train_feature=sgd (or val_feature)."
             )
         moments: dict[str, list[torch.Tensor]] = {"exp_avg": [], "exp_avg_sq": []}
         with safe_open(path, framework="pt") as file:
@@ -135,7 +135,7 @@ def build_feature(
     if kind == "sign":
         return SignFeature()
     if kind != "adam":
-        raise ConfigError(f"gradients.feature={kind!r}: choose sgd, adam or sign")
+        raise ConfigError(f"gradients.train_feature, val_feature: {kind!r} is no sgd, adam or sign")
     if optimizer_file is None:
-        raise ConfigError("gradients.feature=adam needs the adapter's optimizer.safetensors")
+        raise ConfigError("the feature adam needs the adapter's optimizer.safetensors")
     return AdamFeature.load(optimizer_file, layout)

@@ -125,7 +125,7 @@ def require_adapter_once(model: nn.Module) -> None:
     """Assert that LoRA, where there is any, is applied exactly once.
 
     The released code merged the adapter and then wrapped the merged model with the same adapter
-    again, so its gradients were taken at W + 2 dW (METHODS 1.4, item 7).
+    again, so its gradients were taken at W + 2 dW (docs/methods.md#released-code, 4).
 
     Raises:
         UserError: layers are merged, nested, disabled, or carry several active adapters.

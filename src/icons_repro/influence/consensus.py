@@ -3,7 +3,7 @@
 All functions take `values`, the influence `[N, T]` in float64, where a row that holds NaN was
 excluded: it gets no vote, enters no percentile, rank, mean or spread, and its own score is NaN.
 The vote is the paper's rule; the formulas of the others are natural readings of its ablation
-table, whose code was not released (METHODS.md section 7).
+table, whose code was not released (docs/methods.md#aggregation-rules).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def merge_subtasks(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Reduce columns `TASK/SUBTASK` (MME's thirteen) to one column per task, in first-seen order.
 
-    The released code takes the maximum over sub-tasks of the means (METHODS.md 1.4, item 13).
+    The released code takes the maximum over sub-tasks of the means (princetonvisualai/icons,
+    icons/generalist.py:73-77).
     `separate` lets every sub-task vote.
     """
     if how == "separate" or not any("/" in task for task in tasks):
@@ -152,7 +153,7 @@ def thresholds(values: np.ndarray, percentile: float) -> np.ndarray:
 def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">") -> np.ndarray:
     """v_i = sum_k 1[I_k(i) > tau_k]: float64 `[N]`, whole numbers 0..T.
 
-    The paper's figure compares with `>`, its code with `>=` (METHODS.md 1.1). O(N T).
+    The project page counts what exceeds, the code has `>=` (docs/methods.md#votes). O(N T).
     """
     if comparison not in (">", ">="):
         raise ConfigError(f"selector.comparison={comparison!r}: choose '>' or '>='")
@@ -222,7 +223,7 @@ def vote_with_floor(
     `order`: rows by consensus, best first; `choices[t]`: the k rows that task t alone would take.
     First each task's floor(share * k) rows with the best consensus among its own choice are
     reserved; what is left of the budget goes by consensus. Always possible for share <= 1/T;
-    raises ConfigError when the reserved rows do not fit. Not in the paper (TINY_WORLD.md). O(N T).
+    raises ConfigError when the reserved rows do not fit. Not in the paper. O(N T).
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"selector.floor={share} is outside [0, 1]")

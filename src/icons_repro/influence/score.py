@@ -1,6 +1,6 @@
 """Influence of every pool row on every target task, from one pass over the training store.
 
-For row i and task k with validation rows V_k (METHODS 1.1):
+For row i and task k with validation rows V_k (docs/methods.md#influence):
 
     I_k(i) = mean over j in V_k of <g_i, v_j> = <g_i, mean over j of v_j>
 

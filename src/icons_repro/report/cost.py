@@ -47,7 +47,7 @@ UTILISATION = 0.35
 TEXT_TOKENS = 250
 """Assumed text tokens of a sample, where the pool has not been read yet."""
 IMAGE_SHARE = 0.939
-"""Share of rows with an image: 624,610 of LLaVA-665K's 665,298 (METHODS.md, section 3)."""
+"""Share of rows with an image: 624,610 of LLaVA-665K's 665,298 (docs/methods.md#pools)."""
 
 
 @dataclass(frozen=True)

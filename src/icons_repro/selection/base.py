@@ -112,7 +112,7 @@ def budget_to_k(budget: float | int | str, n: int) -> int:
             "0.2 for a fifth, 1 for everything"
         )
     if n < 1:
-        raise DataError("the pool has no rows, so nothing can be selected; check data.path")
+        raise DataError("the pool has no rows, so nothing can be selected; check data.json")
     return max(1, int(share * n))
 
 

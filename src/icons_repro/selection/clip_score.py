@@ -21,8 +21,9 @@ class ClipScore(SetSelector):
     Formula: cos(CLIP_img, CLIP_txt), text truncated to CLIP's 77 tokens. Direction: `keep`, high
     in the original (Hessel et al. 2021). A text-only row has no such cosine. `text_only`:
     "exclude" takes none of them while rows with an image remain; "proportional" gives them the
-    share of the budget that they have in the pool, drawn at random. Source: METHODS.md section 4,
-    which leaves both the model and that rule open. Complexity: O(N d).
+    share of the budget that they have in the pool, drawn at random. Source: that paper; the CLIP
+    of ICONS' row is not verified, and no public code has a rule for text-only rows. Complexity:
+    O(N d).
     """
 
     name: ClassVar[str] = "clip_score"

@@ -23,7 +23,8 @@ class D2Pruning(SetSelector):
     send the reverse message u_j -= exp(-gamma d_ij) u_i to its neighbours. d is faiss's squared
     distance (`distance: squared`), as in COINCIDE's code. Direction: high; a high AUM is easy.
     The pick is exact (a heap), where that code keeps an approximate queue. Source: Maharana et
-    al. 2024. Complexity: the neighbour search (O(N^2 d) when exact) plus
+    al. 2024; G-JWLee/COINCIDE_code, COINCIDE_cluster/tinyllava/eval/score/d2_prune/: score_aum.py:
+    207-214, d2_prune.py:106-200. Complexity: the neighbour search (O(N^2 d) when exact) plus
     O((N + k neighbours) log N); memory O(N (d + neighbours)). Text-only rows are rows like any
     other; rows with non-finite features or margin come last.
     """

@@ -25,8 +25,9 @@ class EL2N(RankingSelector):
     Formula: mean over answer tokens of ||softmax - onehot||_2 (`forward_stats["el2n"]`).
     Direction: `keep`. The original (Paul et al. 2021, data_diet) keeps high and averages at least
     ten models; COINCIDE's code leaves the band to a flag, which band the paper's table used is
-    not verified. Source: METHODS.md section 4. Complexity: O(N log N). Text-only rows have answer
-    tokens like any other row.
+    not verified. Source: G-JWLee/COINCIDE_code, COINCIDE_cluster/tinyllava/eval/score/el2n/
+    score_el2n.py:207-212 (the score), COINCIDE_train/llava/train/train.py:702-710 (the band).
+    Complexity: O(N log N). Text-only rows have answer tokens like any other row.
     """
 
     name: ClassVar[str] = "el2n"

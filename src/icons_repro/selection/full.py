@@ -13,7 +13,8 @@ from icons_repro.selection.base import BudgetedSelector
 class Full(BudgetedSelector):
     """Every row, whatever the budget; the k asked for is recorded in the notes.
 
-    Formula: none. Source: the Full rows of the paper's tables. Complexity: O(N).
+    Formula: all N rows. Source: the Full rows of the paper's tables. Complexity: O(N). Text-only
+    rows are rows like any other.
     """
 
     name: ClassVar[str] = "full"

@@ -22,8 +22,8 @@ class Less(RankingSelector):
     learning rate of epoch c, sums to 1. The sums are in the influence matrix; this takes the
     maximum. One task in `tasks` is LESS as published; with several, the maximum runs over all
     their sub-tasks, which is our reading (LESS is not multi-task). Direction: high, top k
-    globally. Source: METHODS.md section 2 ([LESS] matching.py). Complexity: O(N T). Rows with a
-    NaN influence come last; text-only rows have gradients like any other row.
+    globally. Source: princeton-nlp/LESS, less/data_selection/matching.py:44-79. Complexity: O(N T).
+    Rows with a NaN influence come last; text-only rows have gradients like any other row.
     """
 
     name: ClassVar[str] = "less"

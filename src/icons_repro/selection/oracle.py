@@ -17,7 +17,7 @@ class Oracle(RankingSelector):
     Formula: 3 for a clean on-target row, 2 for a clean off-target one, 1 for a mislabelled
     off-target one, 0 for a mislabelled on-target one, which teaches the wrong answer; equal rows
     in random order. Direction: high. An upper bound, not a method: it reads `truth`, which only a
-    made world has. Source: TINY_WORLD.md. Complexity: O(N log N).
+    made world has. Source: ours (docs/tiny_world.md). Complexity: O(N log N).
     """
 
     name: ClassVar[str] = "oracle"

@@ -24,8 +24,9 @@ class Perplexity(RankingSelector):
 
     Formula: exp(mean answer NLL) (`forward_stats["loss"]`, in nats); ranks are taken on the loss,
     which orders rows alike and cannot overflow. Direction: `keep`, the middle band by default
-    (Marion et al. 2023; second-hand for LLaVA-665K, COINCIDE's choice not verified). Source:
-    METHODS.md section 4. Complexity: O(N log N). Text-only rows have answers like any other row.
+    (Marion et al. 2023). Source: that paper; COINCIDE's repository has no code for it, so the band
+    of ICONS' row is not verified. Complexity: O(N log N). Text-only rows have answers like any
+    other row.
     """
 
     name: ClassVar[str] = "perplexity"

@@ -21,8 +21,8 @@ def uniform_by_key(pool: Pool, rng: np.random.Generator) -> np.ndarray:
 class Random(RankingSelector):
     """Uniform draw without replacement.
 
-    Formula: s_i ~ U(0, 1), independent; take the k highest. Direction: high. Source: METHODS.md
-    section 4 (the paper's 95.8 row). Complexity: O(N log N) for the key order. Text-only rows are
+    Formula: s_i ~ U(0, 1), independent; take the k highest. Direction: high. Source: the
+    Random rows of the paper's tables. Complexity: O(N log N) for the key order. Text-only rows are
     rows like any other.
     """
 

@@ -19,7 +19,7 @@ class RandomPerSource(SetSelector):
 
     Formula: quota proportional to the source's rows ("proportional") or the same for all
     ("equal"; a source smaller than its quota is taken whole); fractions by largest remainder.
-    Source: METHODS.md section 4 has only the plain draw; this removes its noise in the mixture.
+    Source: ours; the paper has the plain draw alone, whose noise in the mixture this removes.
     Complexity: O(N log N). Text-only rows are their own source.
     """
 

@@ -25,8 +25,8 @@ class Released(SetSelector):
     more copies than the pool) and ambiguous (the pool has more copies than the subset; the first
     free ones are taken, their content is the same). `size`: "published" takes what the file has,
     133,046 rows against 133,059 for LLaVA-ICONS-133K; "budget" draws k of them at random, or adds
-    rows at random. Source: METHODS.md 1.4, item 17. Complexity: O(N + M). Text-only rows match by
-    their conversations.
+    rows at random. Source: the authors' dataset xindiw/LLAVA-ICONS-133K. Complexity: O(N + M).
+    Text-only rows match by their conversations.
     """
 
     name: ClassVar[str] = "released"

@@ -18,8 +18,8 @@ class RoundRobin(BudgetedSelector):
     """Target tasks take turns; each takes its most influential row that is still free.
 
     Formula: task t's order is I_t descending, then content key; turns go in task order. The score
-    of a row is minus its turn, NaN if not taken. Direction: high influence. Source: METHODS.md
-    section 7 lists the paper's rules; this one is ours, as the plainest way to starve nobody.
+    of a row is minus its turn, NaN if not taken. Direction: high influence. Source: ours, the
+    plainest way to starve nobody; the paper's rules are in docs/methods.md#aggregation-rules.
     Complexity: O(N T + k T log k). Rows with a NaN influence come last.
     """
 

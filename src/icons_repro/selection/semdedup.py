@@ -34,9 +34,11 @@ class SemDeDup(KMeansSettings, SetSelector):
     low m. `epsilons: null` takes the k rows with the lowest m (ties: hard first), which is the
     epsilon that the budget implies. A list repeats COINCIDE's code: of these epsilons the one
     with the smallest kept set that reaches the budget, truncated in cluster order (biased); if
-    none reaches it, the lowest m decides as before. Source: Abbas et al. 2023, and COINCIDE's
-    public code. Features: last layer, last token. Complexity: k-means plus O(sum |c|^2 d) time,
-    O(N) memory. Text-only rows are rows like any other; rows with non-finite features come last.
+    none reaches it, the lowest m decides as before. Source: Abbas et al. 2023;
+    G-JWLee/COINCIDE_code, COINCIDE_cluster/tinyllava/eval/score/SemDeDup/: execute_semdedup.py:
+    87-112, extract_dedup_data.py:53-62. Features: last layer, last token
+    (d2_prune/score_embed.py:209). Complexity: k-means plus O(sum |c|^2 d) time, O(N) memory.
+    Text-only rows are rows like any other; rows with non-finite features come last.
     """
 
     name: ClassVar[str] = "semdedup"

@@ -16,7 +16,8 @@ from icons_repro.features.rows import Array2D, Rows, finite_rows
 from icons_repro.selection.base import BudgetedSelector, canonical_order, check_k
 
 PAPER_ROWS_PER_CLUSTER = 665_298 / 10_000
-"""SemDeDup and COINCIDE cut LLaVA-665K into 10,000 clusters (METHODS.md section 4)."""
+"""SemDeDup and COINCIDE cut LLaVA-665K into 10,000 clusters (G-JWLee/COINCIDE_code, the scripts
+semdedup.sh and clustering.sh under COINCIDE_cluster/scripts/tiny_llava/eval/llava_score/)."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ DEVICE_RUN = 32
 
 
 class Rademacher(BlockProjector):
-    """P = S / sqrt(dim) with independent signs S; O(D dim) work a row (ICONS, 1.1; TRAK).
+    """P = S / sqrt(dim) with independent signs S; O(D dim) work a row (TRAK).
 
     The released code leaves out the 1/sqrt(dim), which no cosine can see.
     """
