@@ -310,15 +310,18 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
 
 
 def test_inline_and_local_choose_and_score_alike(output: Path) -> None:
-    before = results_of(output, "tiny/icons_20pct/icons-b0.2-s0-*")
     elsewhere = output / "elsewhere"
     elsewhere.mkdir()
-    result = run(elsewhere, "experiment=icons_20pct", "executor=local", "workers=2")
+    chunks = ("resources.extract.chunks=3", "resources.evaluate.chunks=2")
+    result = run(elsewhere, "experiment=icons_20pct", "executor=local", "workers=2", *chunks)
     assert result.returncode == 0, result.stderr[-3000:]
-    after = results_of(elsewhere, "tiny/icons_20pct/icons-b0.2-s0-*")
+    (run_there,) = elsewhere.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*")
+    after = results_of(elsewhere, f"tiny/icons_20pct/{run_there.name}")
+    before = results_of(output, f"tiny/icons_20pct/{run_there.name}")
     assert after["benchmarks"] == before["benchmarks"]
     for name in ("rows.bin", "norms.bin", "status.bin"):
-        a, b = (next(f.glob(f"cache/gradients/*/{name}")) for f in (output, elsewhere))
+        (b,) = elsewhere.glob(f"cache/gradients/*/{name}")
+        a = output / b.relative_to(elsewhere)
         assert a.read_bytes() == b.read_bytes(), name
     folders = [Path(one["adapter"]) for one in (before, after)]
     assert folders[0].name == folders[1].name

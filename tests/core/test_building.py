@@ -176,7 +176,7 @@ def test_where_claims_exclude_nobody_the_artifact_is_still_one_writers(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert calls(tmp_path).count("number-1") == 3
+    assert calls(tmp_path).count("number-1") >= 2, "work was really done twice"
     path = Cache(tmp_path).path(Number(value=1))
     assert sorted(p.name for p in path.iterdir()) == ["manifest.json", "number"]
     assert not list(tmp_path.glob("number/*.part"))

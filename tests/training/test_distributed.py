@@ -172,15 +172,11 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_p
     assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("trainer", "number"),
-    [(TrainerSettings(), signal.SIGUSR1), (TWO, signal.SIGTERM)],
-    ids=["one", "two"],
-)
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
-    job: FitJob, tmp_path: Path, trainer: TrainerSettings, number: signal.Signals
+    job: FitJob, tmp_path: Path, number: signal.Signals
 ) -> None:
-    job = replace(job, trainer=trainer, train=replace(job.train, epochs=12))
+    job = replace(job, train=replace(job.train, epochs=12))
     whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
     fit(job, whole)
     (tmp_path / "job.json").write_text(job.to_json())
