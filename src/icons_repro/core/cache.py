@@ -18,7 +18,6 @@ import logging
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -239,8 +238,3 @@ def _manifest_text(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> str
     head = json.dumps(manifest, indent=2).removesuffix("\n}")
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(was)}" for name, was in files.items())
     return f'{head},\n  "files": {{\n{lines}\n  }}\n}}\n'
-
-
-def clock() -> float:
-    """Return the time that durations are measured by, in seconds."""
-    return time.perf_counter()
