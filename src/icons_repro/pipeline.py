@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,8 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     live = reporters[0] if len(jobs) == 1 else None
     executor = executor_of(first, live.on_metrics if live else None)
     executor.check(ledger)
+    early = EarlyReports(reporters if live is None else [], ledger)
+    ledger.on_finish = early
     try:
         if ledger.needed:
             executor.run(ledger)
@@ -103,7 +105,10 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
         log.info("%s", left)
         return [None] * len(jobs)
     else:
-        return [_report(reporter, ledger, len(jobs) == 1) for reporter in reporters]
+        return [
+            early.told[place] if place in early.told else _report(reporter, ledger, bool(live))
+            for place, reporter in enumerate(reporters)
+        ]
     finally:
         for reporter in reporters:
             reporter.close(failed=bool(ledger.failures))
@@ -150,6 +155,31 @@ def executor_of(settings: RunConfig, on_metrics: OnMetrics | None) -> Executor:
     }
     table = resolved(settings.resources, devices, trainer.device == "cuda", trainer.num_nodes)
     return choose_executor(settings.executor, table, settings.workers, on_metrics, PRELOAD)
+
+
+@dataclass
+class EarlyReports:
+    """Reports on the runs of a sweep as they are finished, while the others go on."""
+
+    reporters: Sequence[Any]
+    ledger: Ledger
+    told: dict[int, Outcome] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)
+
+    def __call__(self) -> None:
+        """Report on what has become finished.
+
+        What goes wrong here must not stop the others' work: the last pass meets it again.
+        """
+        for place, reporter in enumerate(self.reporters):
+            goals = reporter.experiment.goals()
+            if place in self.tried or any(self.ledger.state(g) is not State.done for g in goals):
+                continue
+            self.tried.add(place)
+            try:
+                self.told[place] = _report(reporter, self.ledger, alone=False)
+            except Exception as error:
+                log.warning("a run could not be reported on yet: %s", error)
 
 
 def _report(reporter: Any, ledger: Ledger, alone: bool) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +50,8 @@ class Ledger:
     failures: list[Failure] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    on_finish: Callable[[], None] | None = None
+    """Called after each step that is finished."""
 
     def __post_init__(self) -> None:
         """Walk from the goals down to what is finished already."""
@@ -100,6 +102,8 @@ class Ledger:
         self.states[step.fingerprint] = State.done
         begun = self.started.get(step.fingerprint, time.monotonic())
         self.seconds[step.fingerprint] = time.monotonic() - begun
+        if self.on_finish:
+            self.on_finish()
 
     def fail(self, step: Step, cause: str, log: Path | None = None) -> None:
         """Note that the step failed; what reads it cannot be done."""
