@@ -84,6 +84,8 @@ class RunConfig:
     scale: Literal["tiny", "paper"]
     budget: float
     seed: int
+    selection_seed: int | None
+    """Seed of random selection alone; None: `seed`, which fine-tuning has too."""
     stages: list[Stage]
     plan: bool
     verify: bool
