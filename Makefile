@@ -45,6 +45,10 @@ STUDIES := $(dir $(wildcard experiments/*/study.yaml))
 experiments: setup ## Tables and figures of experiments/ from their results.csv; RERUN=1 runs what they lack (hours)
 	$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(if $(RERUN),$(STUDIES),$(dir $(wildcard experiments/*/results.csv)))
 
+docs: setup ## Build the site of docs/ into outputs/site
+	$(BIN)/python -m mkdocs build --quiet
+	@echo "open outputs/site/index.html"
+
 gpu-check: setup ## Ten minutes on one GPU: is it right there, and how fast (SIZE=tiny, 1b or 7b)
 	$(BIN)/python -m icons_repro.gpu_check $(if $(SIZE),--size $(SIZE)) --json outputs/gpu_check.json
 
@@ -55,4 +59,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test test-slurm fuzz lint bench experiments gpu-check requirements clean
+.PHONY: help setup demo test test-slurm fuzz lint bench experiments docs gpu-check requirements clean
