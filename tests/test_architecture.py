@@ -21,7 +21,7 @@ ALLOWED = {
     "tracking": set(),
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
-    "studies": {"evaluation", "report"},
+    "studies": {"data", "evaluation", "features", "influence", "models", "report"},
     "report": {"evaluation", "tracking", "config", "costs", "experiment", "engine"},
 }
 """What a package may import besides itself and core."""
