@@ -50,7 +50,7 @@ class Ledger:
     failures: list[Failure] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    on_finish: Callable[[], None] | None = None
+    on_finish: Callable[[], None] = field(default=lambda: None)
     """Called after each step that is finished."""
 
     def __post_init__(self) -> None:
@@ -100,10 +100,9 @@ class Ledger:
     def finish(self, step: Step) -> None:
         """Note that the step is there."""
         self.states[step.fingerprint] = State.done
-        begun = self.started.get(step.fingerprint, time.monotonic())
-        self.seconds[step.fingerprint] = time.monotonic() - begun
-        if self.on_finish:
-            self.on_finish()
+        now = time.monotonic()
+        self.seconds[step.fingerprint] = now - self.started.get(step.fingerprint, now)
+        self.on_finish()
 
     def fail(self, step: Step, cause: str, log: Path | None = None) -> None:
         """Note that the step failed; what reads it cannot be done."""
