@@ -38,7 +38,7 @@ def test_the_rank_correlation_is_scipys_column_by_column_ties_included() -> None
 
 
 def test_a_source_that_knows_scores_near_the_ceiling_and_one_that_guesses_near_zero() -> None:
-    table = findings(*measured())
+    table, _ = findings(*measured())
     score = {row[0]: float(row[1].split()[0]) for row in table.rows}
     assert next(iter(score)) == "ceiling: another seed"
     assert score["knowing"] > 0.9

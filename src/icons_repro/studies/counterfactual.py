@@ -12,7 +12,6 @@ python -m icons_repro.studies.counterfactual FOLDER [--add RUNS]
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.files import read_json, write_text
+from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.influence.consensus import merge_subtasks
 from icons_repro.report.cells import Cells
@@ -163,8 +163,8 @@ def names_of(scored: Sequence[SweepRun]) -> list[str]:
     return [distinguishing(own, settings) or "gradients" for own in settings]
 
 
-def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> Cells:
-    """Return the table: each source's score by task, and the ceiling."""
+def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cells]:
+    """Return each source's score, beside the ceiling: the mean over tasks, and by task."""
     seeds = sorted({r.train_seed for r in losses})
     if not seeds:
         raise DataError("no model has been measured yet: use --add.")
@@ -179,15 +179,17 @@ def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> Cells:
         other = {key: -value for key, value in truth[1].items()}
         lines.insert(0, ("ceiling: another seed", _line(other, truth[0], tasks)))
     count = len({r.selection for r in losses})
-    rows = tuple(
-        (name, *(f"{value:+.2f} ±{half:.2f}" for value, half in cells)) for name, cells in lines
-    )
-    heads = ("source", "mean", *(task.removeprefix("tiny_") for task in tasks))
     notes = (
         f"{count} random subsets, losses averaged over training seeds {seeds} but for the ceiling",
         "± is half of the 95% interval over subsets (bootstrap)",
     )
-    return Cells("linear datamodelling score", heads, rows, notes)
+    means = tuple((name, f"{mean:+.2f} ±{half:.2f}") for name, [(mean, half), *_] in lines)
+    each = tuple((name, *(f"{value:+.2f}" for value, _ in cells)) for name, [_, *cells] in lines)
+    heads = ("source", *(task.removeprefix("tiny_") for task in tasks))
+    return [
+        Cells("linear datamodelling score", ("source", "mean of the tasks"), means, notes),
+        Cells("linear datamodelling score by task", heads, each),
+    ]
 
 
 def _by_key(losses: Iterable[Loss]) -> dict[Key, float]:
@@ -243,7 +245,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("folder", type=Path, help="where losses.csv and predicted.csv are kept")
     parser.add_argument("--add", type=Path, metavar="RUNS", help="measure the runs below a folder")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    quiet_third_parties()
     try:
         if options.add:
             options.folder.mkdir(parents=True, exist_ok=True)
@@ -254,8 +256,9 @@ def main(arguments: list[str]) -> None:
         )
     except UserError as error:
         sys.exit(f"Error: {error}")
-    found.show(Console())
-    write_text(options.folder / TABLES, found.markdown())
+    for table in found:
+        table.show(Console())
+    write_text(options.folder / TABLES, "\n".join(table.markdown() for table in found))
 
 
 if __name__ == "__main__":
