@@ -71,7 +71,7 @@ class Study:
 
         A run whose cache is gone is named and left out.
         """
-        old, new = self.rows(), []
+        old, new = self.rows(), list[Row]()
         for run in collect([runs]):
             try:
                 new += rows_of(run)
