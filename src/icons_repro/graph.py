@@ -21,8 +21,6 @@ from icons_repro.core.step import Step
 from icons_repro.data.image_looks import ImageLooks
 from icons_repro.data.stage import AnswerWords, DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.stage import World
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
@@ -34,11 +32,12 @@ from icons_repro.gradients.stage import (
     TargetGradients,
 )
 from icons_repro.influence.stage import DirectInfluence, Influence, InfluenceOverEpochs
-from icons_repro.models.stage import SHIPPED, AssembledBase, Base, FolderBase, TinyBase
+from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
-from icons_repro.training.stage import FineTune, FullRunWarmUp, Pretrain, SliceWarmUp
+from icons_repro.tiny.stage import TINY_CLIP, Pretrain, World, tiny_base, tiny_world
+from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp
 
 
 class Graph:
@@ -58,12 +57,7 @@ class Graph:
     def world(self) -> World | None:
         """The tiny world, or None where the data are the user's."""
         settings = self.config.data.world
-        if settings is None:
-            return None
-        try:
-            return World(settings=WorldSettings(**settings))
-        except TypeError as error:
-            raise ConfigError(f"data.world: {error}.") from error
+        return None if settings is None else tiny_world(settings)
 
     @cached_property
     def pool(self) -> Pool:
@@ -106,7 +100,7 @@ class Graph:
 
     def _base(self, settings: ModelSettings) -> Base:
         if settings.kind == "tiny":
-            return self._tiny_base(settings)
+            return tiny_base(settings, self.index)
         needed = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
         names = {part: getattr(settings, part) for part in needed[settings.kind]}
         unset = [part for part, name in names.items() if name is None]
@@ -120,17 +114,6 @@ class Graph:
         if settings.template is None:
             raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
         return AssembledBase(**refs, template=settings.template)
-
-    def _tiny_base(self, settings: ModelSettings) -> TinyBase:
-        if settings.folder:
-            raise ConfigError(
-                "model.folder is set, but the model is the tiny one: add model=local."
-            )
-        shipped = folder_ref(SHIPPED / "tiny_base", self.index)
-        if settings.width != ModelSettings.width:
-            narrow = folder_ref(SHIPPED / "tiny_narrow", self.index)
-            shipped = replace(shipped, files={**shipped.files, **narrow.files})
-        return TinyBase(width=settings.width, shipped=shipped)
 
     @cached_property
     def pretrained(self) -> Pretrain:
@@ -307,7 +290,7 @@ class Graph:
                 "features.clip is not set, and the CLIP that ships knows the tiny world alone: "
                 "choose features=llava15, or features.clip=FOLDER."
             )
-        clip = source_ref(c.features.clip or str(SHIPPED / "tiny_clip"), self.index)
+        clip = source_ref(c.features.clip or str(TINY_CLIP), self.index)
         return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
 
     def _self_filter(self) -> SelfFilter:

@@ -16,8 +16,8 @@ from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
-from icons_repro.models.encoders import TINY_CLIP
 from icons_repro.selection.resolve import build_selector
+from icons_repro.tiny.stage import TINY_CLIP
 
 CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))

@@ -14,10 +14,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from icons_repro.core.errors import ConfigError, UserError
-from icons_repro.data.tiny.captions import facts
-from icons_repro.data.tiny.sampling import KINDS, Sampler
-from icons_repro.data.tiny.streams import stream
-from icons_repro.models import tiny
+from icons_repro.tiny import model as tiny
+from icons_repro.tiny.captions import facts
+from icons_repro.tiny.sampling import KINDS, Sampler
+from icons_repro.tiny.streams import stream
 
 RED = Image.new("RGB", (32, 32), (255, 0, 0))
 QUESTION = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icons_repro.data.tiny.benchmarks import TASKS, Task, make_rows
-from icons_repro.data.tiny.blind import BlindAnswerer
-from icons_repro.data.tiny.captions import caption, facts
-from icons_repro.data.tiny.questions import (
+from icons_repro.tiny.benchmarks import TASKS, Task, make_rows
+from icons_repro.tiny.blind import BlindAnswerer
+from icons_repro.tiny.captions import caption, facts
+from icons_repro.tiny.questions import (
     PRESENCE_TEXTS,
     Question,
     ask,
@@ -16,11 +16,11 @@ from icons_repro.data.tiny.questions import (
     presence,
     stem_and_options,
 )
-from icons_repro.data.tiny.realdata import digit_pictures, shape_pictures
-from icons_repro.data.tiny.sampling import KINDS, Sampler
-from icons_repro.data.tiny.scenes import RENDERERS, RGB, Scene
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.streams import SPLIT_SIXTEENTHS, split_of, stream
+from icons_repro.tiny.realdata import digit_pictures, shape_pictures
+from icons_repro.tiny.sampling import KINDS, Sampler
+from icons_repro.tiny.scenes import RENDERERS, RGB, Scene
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.streams import SPLIT_SIXTEENTHS, split_of, stream
 
 BLANK = np.zeros((32, 32, 3), dtype=np.uint8)
 BARS = Scene("bars", BLANK, {"bars": {"red": 2, "green": 7, "blue": 1, "yellow": 4}}, BLANK)

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.data.tiny import world as world_module
-from icons_repro.data.tiny.benchmarks import TASKS
-from icons_repro.data.tiny.pool import make_pool, source_counts
-from icons_repro.data.tiny.pretrain import make_corpus
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.streams import image_digest, question_digest
-from icons_repro.data.tiny.world import build_world
-from icons_repro.models.tiny import tiny_vocabulary
+from icons_repro.tiny import world as world_module
+from icons_repro.tiny.benchmarks import TASKS
+from icons_repro.tiny.corpus import make_corpus
+from icons_repro.tiny.model import tiny_vocabulary
+from icons_repro.tiny.pool import make_pool, source_counts
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.streams import image_digest, question_digest
+from icons_repro.tiny.world import build_world
 
 SMALL = WorldSettings(seed=7, pool_size=1200, validation_rows=20, test_rows=60)
 World = tuple[Path, dict[str, Any]]

@@ -110,7 +110,7 @@ class PoolSettings(DataSettings, RecordPolicy):
     rows: int | None = placement(None)
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
-    """Settings of the tiny world (data/tiny/settings.py)."""
+    """Settings of the tiny world (tiny/settings.py)."""
     blocks: dict[str, int] | None = None
     """Rows of each contiguous block of the file, in its order: they name the rows' sources. None:
     rows say themselves (`source`, `task_name`), or their image's top folder does."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from icons_repro.data.tiny.questions import PRESENCE_TEXTS, YES_NO, ask
-from icons_repro.data.tiny.sampling import Sampler
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.sources import Draft, draw_choice, presence_with
-from icons_repro.data.tiny.streams import Split, stream
+from icons_repro.tiny.questions import PRESENCE_TEXTS, YES_NO, ask
+from icons_repro.tiny.sampling import Sampler
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.sources import Draft, draw_choice, presence_with
+from icons_repro.tiny.streams import Split, stream
 
 
 @dataclass(frozen=True)

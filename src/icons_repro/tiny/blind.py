@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from icons_repro.data.tiny.questions import Question, stem_and_options
+from icons_repro.tiny.questions import Question, stem_and_options
 
 
 class BlindAnswerer:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from icons_repro.data.tiny.realdata import EASY_COLORS
-from icons_repro.data.tiny.scenes import EASY_SHAPES, RGB, SHAPES, Scene
+from icons_repro.tiny.realdata import EASY_COLORS
+from icons_repro.tiny.scenes import EASY_SHAPES, RGB, SHAPES, Scene
 
 Fact = tuple[str, str]
 """A prompt such as "focus red number" and its answer such as "3"."""

@@ -2,8 +2,8 @@
 
 It plays the part of openai/clip-vit-large-patch14-336 and is loaded by the same code
 (`models/encoders.py`). transformers' own `CLIPModel`, 32x32 pixels; its tokenizer has the words of
-the tiny base, and its vision tower starts from the base's. `python -m icons_repro.data.tiny.clip
-OUT` trains it anew (182 s of one core); the result ships in `models/tiny_clip/`.
+the tiny base, and its vision tower starts from the base's. `python -m icons_repro.tiny.clip
+OUT` trains it anew (182 s of one core); the result ships in `weights/clip/`.
 
 A picture of the validation split finds its own caption among 50 (chance 0.02) at a rate of 0.94
 over all kinds of scene, 1.00 dots, 0.98 bars, 0.80 spatial, 0.76 letters; among the 24 captions of
@@ -34,10 +34,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from icons_repro.data.tiny.captions import caption, facts
-from icons_repro.data.tiny.sampling import KINDS, Sampler
-from icons_repro.data.tiny.streams import Split, stream
-from icons_repro.models.tiny import IMAGE_SIDE, PATCH_SIDE, build_tiny_processor, load_tiny_base
+from icons_repro.tiny.captions import caption, facts
+from icons_repro.tiny.model import IMAGE_SIDE, PATCH_SIDE, build_tiny_processor, load_tiny_base
+from icons_repro.tiny.sampling import KINDS, Sampler
+from icons_repro.tiny.streams import Split, stream
 
 log = logging.getLogger(__name__)
 TEXT_TOKENS = 77

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from icons_repro.data.tiny.captions import Fact, caption, facts
-from icons_repro.data.tiny.pool import record_of
-from icons_repro.data.tiny.questions import DIGITS, Question, choice
-from icons_repro.data.tiny.realdata import EASY_COLORS
-from icons_repro.data.tiny.sampling import Sampler
-from icons_repro.data.tiny.scenes import LETTERS, SHAPES
-from icons_repro.data.tiny.sources import Draft
-from icons_repro.data.tiny.streams import stream
-from icons_repro.data.tiny.world import write_images, write_json_rows
+from icons_repro.tiny.captions import Fact, caption, facts
+from icons_repro.tiny.pool import record_of
+from icons_repro.tiny.questions import DIGITS, Question, choice
+from icons_repro.tiny.realdata import EASY_COLORS
+from icons_repro.tiny.sampling import Sampler
+from icons_repro.tiny.scenes import LETTERS, SHAPES
+from icons_repro.tiny.sources import Draft
+from icons_repro.tiny.streams import stream
+from icons_repro.tiny.world import write_images, write_json_rows
 
 PRETRAIN_ROWS = 50_000
 """With four passes, batch 32 and learning rate 1e-3 for every weight: the shipped base's recipe."""

@@ -1,9 +1,9 @@
 """The small CPU model of the tiny world: a LLaVA of transformers' own classes, 0.6M parameters.
 
 CLIP vision tower (32x32 pixels, patches of 8, so 16 image tokens) -> two-layer projector -> Llama.
-One word is one token. The pre-trained base that ships in `tiny_base/` is to this model what Vicuna
-and the aligned projector are to LLaVA-1.5. A second base, of a narrower language model, is there to
-select with one model and train another.
+One word is one token. The pre-trained base that ships in `weights/base/` is to this model what
+Vicuna and the aligned projector are to LLaVA-1.5. A second base, of a narrower language model, is
+there to select with one model and train another.
 """
 
 from __future__ import annotations
@@ -26,12 +26,8 @@ from transformers import (
 )
 
 from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.tiny.stage import NARROW_BASE, TINY_BASE
 
-TINY_BASE = Path(__file__).parent / "tiny_base"
-"""The shipped base: `model.safetensors`, `vocabulary.txt`, `chat_template.jinja`."""
-
-NARROW_BASE = Path(__file__).parent / "tiny_narrow"
-"""The same recipe at another width: `model.safetensors` alone."""
 WIDTH, NARROW_WIDTH = 96, 64
 """Hidden sizes of the two bases' language models."""
 

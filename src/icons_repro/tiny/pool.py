@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from icons_repro.data.tiny.sampling import Sampler
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.sources import SOURCES, Draft, Source
-from icons_repro.data.tiny.streams import image_digest, stream
+from icons_repro.tiny.sampling import Sampler
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.sources import SOURCES, Draft, Source
+from icons_repro.tiny.streams import image_digest, stream
 
 
 @dataclass(frozen=True)

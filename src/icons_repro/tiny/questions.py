@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from icons_repro.data.tiny.realdata import EASY_COLORS
-from icons_repro.data.tiny.scenes import (
+from icons_repro.tiny.realdata import EASY_COLORS
+from icons_repro.tiny.scenes import (
     BAR_COLORS,
     COLUMNS,
     EASY_SHAPES,

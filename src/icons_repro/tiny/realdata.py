@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from icons_repro.data.tiny.scenes import EASY_RGB, EASY_SHAPES, SIDE, Scene, blank
-from icons_repro.data.tiny.streams import Split, split_of
+from icons_repro.tiny.scenes import EASY_RGB, EASY_SHAPES, SIDE, Scene, blank
+from icons_repro.tiny.streams import Split, split_of
 
 EASY_COLORS = tuple(EASY_RGB)
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from icons_repro.data.tiny.realdata import (
+from icons_repro.tiny.realdata import (
     digit_pictures,
     digit_scene,
     shape_pictures,
     shape_scene,
 )
-from icons_repro.data.tiny.scenes import RENDERERS, Renderer, Scene, lone_shape
-from icons_repro.data.tiny.streams import Split, split_of
+from icons_repro.tiny.scenes import RENDERERS, Renderer, Scene, lone_shape
+from icons_repro.tiny.streams import Split, split_of
 
 KINDS = ("shape", "digit", "dots", "spatial", "bars", "text")
 """Kinds of scene; the first two are real pictures."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icons_repro.data.tiny.captions import caption
-from icons_repro.data.tiny.questions import (
+from icons_repro.tiny.captions import caption
+from icons_repro.tiny.questions import (
     PRESENCE_TEXTS,
     YES_NO,
     Question,
@@ -21,8 +21,8 @@ from icons_repro.data.tiny.questions import (
     choice,
     presence,
 )
-from icons_repro.data.tiny.sampling import KINDS, Sampler
-from icons_repro.data.tiny.scenes import LETTERS, TINTS, Scene, tinted
+from icons_repro.tiny.sampling import KINDS, Sampler
+from icons_repro.tiny.scenes import LETTERS, TINTS, Scene, tinted
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from icons_repro.core.errors import DataError
-from icons_repro.data.tiny.benchmarks import TASKS, Task, make_rows
-from icons_repro.data.tiny.blind import BlindAnswerer
-from icons_repro.data.tiny.pool import PoolRow, make_pool, record_of
-from icons_repro.data.tiny.questions import Question
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.sources import Draft
-from icons_repro.data.tiny.streams import image_digest, question_digest
+from icons_repro.tiny.benchmarks import TASKS, Task, make_rows
+from icons_repro.tiny.blind import BlindAnswerer
+from icons_repro.tiny.pool import PoolRow, make_pool, record_of
+from icons_repro.tiny.questions import Question
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.sources import Draft
+from icons_repro.tiny.streams import image_digest, question_digest
 
 logger = logging.getLogger(__name__)
 

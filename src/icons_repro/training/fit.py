@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
+COUNTED = ("rows", "steps", "trained_parameters")
+"""What of it a step's manifest repeats."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
             train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
     summary: dict[str, Any] = json.loads(done.read_text())
     return summary
+
+
+def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's manifest says of a training run."""
+    return {key: summary[key] for key in COUNTED}
 
 
 def plan_schedule(

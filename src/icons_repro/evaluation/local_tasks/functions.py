@@ -28,5 +28,5 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
 
 
 def doc_to_text(doc: Mapping[str, Any]) -> str:
-    """Return the question as it stands: the tiny model was tuned on bare questions."""
+    """Return the question as it stands, without a prompt around it: a model is tuned on such."""
     return str(doc["question"])
