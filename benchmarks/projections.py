@@ -1,11 +1,11 @@
-"""Time, memory and fidelity of each projector, and of each dtype of stored rows.
+"""Time, memory and fidelity of each projection, and of each dtype of stored rows.
 
-    python benchmarks/projectors.py [--json FILE] [--tiny]
+    python benchmarks/projections.py [--json FILE] [--tiny]
 
 Fidelity is measured on real gradients of the tiny world: `cosine r` is the correlation of all
 training-validation cosines with the unprojected ones, `overlap` the share of a task's 20% most
 influential rows that the unprojected gradients choose too (mean over tasks and seeds). Both depend
-on the gradients: the longer the warm-up, the smaller and closer the cosines, for every projector
+on the gradients: the longer the warm-up, the smaller and closer the cosines, for every projection
 alike. So both a short and a longer warm-up are shown. Time and memory are those of one batch of 8
 rows of 468,480 coordinates.
 """
@@ -23,8 +23,8 @@ from reporting import arguments, extra_mb, interleaved, median_ratio, report, se
 from tiny_gradients import RealGradients, TinyWorld
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors import RANDOM, build_projector
-from icons_repro.gradients.projectors.rademacher import BLOCK, Rademacher
+from icons_repro.gradients.projections import RANDOM, build_projection
+from icons_repro.gradients.projections.rademacher import BLOCK, Rademacher
 from icons_repro.gradients.rows import DTYPES, RowCodec
 
 PAPER_DIM = 5120
@@ -60,12 +60,12 @@ def fidelity(found: Cosines, exact: Cosines) -> tuple[float, float]:
 def projected_fidelity(
     real: RealGradients, exact: Cosines, kind: str, dim: int, seeds: int
 ) -> dict[str, float]:
-    """Return the mean correlation and overlap of one projector over seeds."""
+    """Return the mean correlation and overlap of one projection over seeds."""
     results = []
     every = torch.cat([real.train, *real.validation.values()])
     sizes = [len(real.train), *[len(rows) for rows in real.validation.values()]]
     for seed in range(seeds):
-        rows = build_projector(real.layout, kind, dim, seed).project(every)
+        rows = build_projection(real.layout, kind, dim, seed).project(every)
         train, *parts = rows.split(sizes)
         found = cosines(train, dict(zip(real.validation, parts, strict=True)))
         results.append(fidelity(found, exact))
@@ -74,10 +74,10 @@ def projected_fidelity(
 
 
 def row_dtypes(real: RealGradients, dim: int) -> list[dict[str, Any]]:
-    """Return size and fidelity of each dtype against the float32 rows of the default projector."""
-    projector = build_projector(real.layout, DEFAULT, dim)
-    rows = unit(projector.project(real.train))
-    validation = {task: unit(projector.project(v)) for task, v in real.validation.items()}
+    """Return size and fidelity of each dtype against the float32 rows of the default projection."""
+    projection = build_projection(real.layout, DEFAULT, dim)
+    rows = unit(projection.project(real.train))
+    validation = {task: unit(projection.project(v)) for task, v in real.validation.items()}
     exact = cosines(rows, validation)
     table = []
     for dtype in DTYPES:
@@ -94,11 +94,11 @@ def cost(kind: str, dim: int, layout: ParameterLayout) -> dict[str, float]:
     """Return milliseconds a row and extra memory of projecting one batch of 8."""
     generator = torch.Generator().manual_seed(0)
     batch = [torch.randn(8, *shape, generator=generator) for shape in layout.shapes]
-    projector = build_projector(layout, kind, dim)
+    projection = build_projection(layout, kind, dim)
     timed: list[float] = []
-    memory = extra_mb(lambda: timed.append(seconds_of(lambda: projector.project(batch))))
+    memory = extra_mb(lambda: timed.append(seconds_of(lambda: projection.project(batch))))
     if kind != DENSE:  # the dense one costs seconds and keeps nothing between calls
-        timed = interleaved({kind: lambda: projector.project(batch)}, 5)[kind]
+        timed = interleaved({kind: lambda: projection.project(batch)}, 5)[kind]
     return {"ms/row": statistics.median(timed) / 8 * 1e3, "extra MB": memory}
 
 
@@ -118,7 +118,7 @@ def adapter_layout(tiny: bool) -> ParameterLayout:
 
 
 def by_dimension(real: RealGradients, dims: list[int], seeds: int, tiny: bool) -> list[dict]:
-    """Return the table of all projectors at all dimensions."""
+    """Return the table of all projections at all dimensions."""
     exact = cosines(real.train, real.validation)
     rows = []
     for dim in dims:
@@ -126,30 +126,30 @@ def by_dimension(real: RealGradients, dims: list[int], seeds: int, tiny: bool) -
             if kind == DENSE and dim not in (dims[0], dims[-1]):
                 continue  # a quarter of a second a row
             draws = seeds if dim == dims[-1] and kind != DENSE else 1
-            row = {"projector": kind, "d": dim, **cost(kind, dim, adapter_layout(tiny))}
+            row = {"projection": kind, "d": dim, **cost(kind, dim, adapter_layout(tiny))}
             rows.append({**row, **projected_fidelity(real, exact, kind, dim, draws)})
     return rows
 
 
 def drawing(dim: int, blocks: int) -> list[dict[str, Any]]:
-    """Return nanoseconds a sign of each way to make the dense projector's signs as numbers."""
+    """Return nanoseconds a sign of each way to make the dense projection's signs as numbers."""
     layout = ParameterLayout(("a",), ((blocks * BLOCK,),))
-    projector = build_projector(layout, DENSE, dim)
-    assert isinstance(projector, Rademacher)
+    projection = build_projection(layout, DENSE, dim)
+    assert isinstance(projection, Rademacher)
     cpu = torch.device("cpu")
     ways: dict[str, Callable[[], Any]] = {
-        "NumPy's words": lambda: [projector._bits(b) for b in range(blocks)],
-        "torch's operations": lambda: projector.device_bits(0, blocks, cpu),
-        "NumPy's words and their use, batch 8": lambda: projector.project(
+        "NumPy's words": lambda: [projection._bits(b) for b in range(blocks)],
+        "torch's operations": lambda: projection.device_bits(0, blocks, cpu),
+        "NumPy's words and their use, batch 8": lambda: projection.project(
             torch.ones(8, layout.dim)
         ),
     }
     if torch.cuda.is_available():
         rows = torch.ones(8, layout.dim, device="cuda")
-        bits = projector.device_bits
+        bits = projection.device_bits
         ways["torch's operations, GPU"] = lambda: synchronised(lambda: bits(0, blocks, rows.device))
         ways["fused with their use, batch 8, GPU"] = lambda: synchronised(
-            lambda: projector.project(rows)
+            lambda: projection.project(rows)
         )
     timed = interleaved(ways, 3)
     first = next(iter(timed.values()))
@@ -184,17 +184,17 @@ def main() -> None:
         real = world.gradients(short)
         table = by_dimension(real, dims, seeds, args.tiny)
         stored = row_dtypes(real, dims[-1])
-        title = f"Projectors; {rows} real gradients of {real.layout.dim:,}, {short} warm-up steps"
+        title = f"Projections; {rows} real gradients of {real.layout.dim:,}, {short} warm-up steps"
         real = world.gradients(long)
     exact = cosines(real.train, real.validation)
     later = [
-        {"projector": kind, "d": dims[-1], "warm-up steps": long}
+        {"projection": kind, "d": dims[-1], "warm-up steps": long}
         | projected_fidelity(real, exact, kind, dims[-1], 1 if kind == DENSE else seeds)
         for kind in (DEFAULT, DENSE)
     ]
-    last = {row["projector"]: row["overlap"] for row in table if row["d"] == dims[-1]}
+    last = {row["projection"]: row["overlap"] for row in table if row["d"] == dims[-1]}
     figures = {
-        "projector": DEFAULT,
+        "projection": DEFAULT,
         "dim": dims[-1],
         "overlap": last[DEFAULT],
         "overlap_dense": last[DENSE],

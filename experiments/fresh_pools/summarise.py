@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from icons_repro.evaluation.relative import blind_scores, mean_interval
-from icons_repro.evaluation.runner import read_results
+from icons_repro.evaluation.runner import read_scores
 
 Scores = dict[str, float]
 METHODS = ("full", "random", "icons", "oracle")
@@ -25,7 +25,7 @@ METHODS = ("full", "random", "icons", "oracle")
 
 def scores_in(folder: Path) -> Scores:
     """Return the score of each benchmark that an evaluate directory holds."""
-    return {name: result["score"] for name, result in read_results(folder).items()}
+    return {name: result["score"] for name, result in read_scores(folder).items()}
 
 
 def read(runs: Path) -> dict[tuple[str, int], dict[str, Scores]]:

@@ -36,7 +36,8 @@ from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
-from icons_repro.tiny.stage import TINY_CLIP, Pretrain, World, tiny_base, tiny_world
+from icons_repro.tiny.stage import Pretrain, World, tiny_base, tiny_world
+from icons_repro.tiny.weights import TINY_CLIP
 from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp
 
 
@@ -131,7 +132,7 @@ class Graph:
     @cached_property
     def full_run_warmup(self) -> FullRunWarmUp:
         """The adapter of the run over the whole pool, part of the way."""
-        recipe = replace(self.config.finetune, steps="same_epochs")
+        recipe = replace(self.config.finetune, regime="same_epochs")
         stop = self.config.warmup.full_run_steps
         return FullRunWarmUp(**self._trained, train=recipe, stop_after=stop)
 
@@ -152,14 +153,14 @@ class Graph:
         self, settings: GradientSettings, epoch: int | None = None
     ) -> PoolGradients:
         """The pool's gradients, after an epoch of the warm-up or at its end."""
-        recipe = self._recipe(settings, settings.train_feature, epoch)
+        recipe = self._recipe(settings, settings.train_direction, epoch)
         return PoolGradients(**self._at(settings), recipe=recipe, pool=self.pool)
 
     def target_gradients(
         self, settings: GradientSettings, epoch: int | None = None
     ) -> TargetGradients:
         """The target tasks' gradients."""
-        recipe = self._recipe(settings, settings.val_feature, epoch)
+        recipe = self._recipe(settings, settings.val_direction, epoch)
         return TargetGradients(**self._at(settings), recipe=recipe, targets=self.targets)
 
     def _at(self, settings: GradientSettings) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class Graph:
             parameters=settings.parameters,
             per_sample=settings.per_sample,
             feature=feature,
-            projector=self.config.projector if stored else {},
+            projection=self.config.projection if stored else {},
             dtype=settings.dtype if stored else "float32",
             epoch=epoch,
             token_budget=settings.token_budget,
@@ -224,8 +225,8 @@ class Graph:
                 **self._at(settings),
                 pool=self.pool,
                 targets=self.targets,
-                recipe=self._recipe(settings, settings.train_feature, epoch),
-                val_feature=settings.val_feature,
+                recipe=self._recipe(settings, settings.train_direction, epoch),
+                val_direction=settings.val_direction,
                 **scored,
             )
         return Influence(
@@ -312,7 +313,7 @@ class Graph:
             self.config.gradients,
             mode="store",
             parameters=self.config.features.instance_parameters,
-            train_feature="sgd",
+            train_direction="sgd",
             checkpoints="last",
         )
         return InstanceGradients(store=self.train_gradients(settings))
@@ -327,8 +328,8 @@ class Graph:
         settings = replace(
             self.config.gradients,
             mode="store",
-            train_feature="adam",
-            val_feature="sgd",
+            train_direction="adam",
+            val_direction="sgd",
             checkpoints="epochs",
         )
         return self._influence(settings)
@@ -369,7 +370,7 @@ class Graph:
             base=self.base,
             pool=self.pool,
             selection=chosen,
-            train=replace(c.finetune, steps="same_epochs") if whole else c.finetune,
+            train=replace(c.finetune, regime="same_epochs") if whole else c.finetune,
             lora=c.lora,
             encoding=self.encoding,
             trainer=c.trainer,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from icons_repro.core.errors import UserError
-from icons_repro.evaluation import preflight
+from icons_repro.evaluation import availability
 from icons_repro.evaluation.settings import BenchmarkSettings
 
 JUDGED = BenchmarkSettings("llava_wild", needs_judge=True)
@@ -33,8 +33,8 @@ def refusing_judge() -> Iterator[str]:
 
 
 def test_a_judge_without_a_key_is_named() -> None:
-    assert "OPENAI_API_KEY is not set" in (preflight.judge_problem(JUDGED) or "")
-    assert preflight.judge_problem(BenchmarkSettings("gqa")) is None
+    assert "OPENAI_API_KEY is not set" in (availability.judge_problem(JUDGED) or "")
+    assert availability.judge_problem(BenchmarkSettings("gqa")) is None
 
 
 def test_a_judge_that_refuses_the_key_is_found_before_the_run(
@@ -42,23 +42,23 @@ def test_a_judge_that_refuses_the_key_is_found_before_the_run(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     monkeypatch.setenv("OPENAI_API_URL", refusing_judge)
-    assert "401" in (preflight.judge_problem(JUDGED) or "")
+    assert "401" in (availability.judge_problem(JUDGED) or "")
 
 
 def test_an_unknown_kind_of_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_TYPE", "oracle")
-    assert "API_TYPE='oracle'" in (preflight.judge_problem(JUDGED) or "")
+    assert "API_TYPE='oracle'" in (availability.judge_problem(JUDGED) or "")
 
 
 def test_hub_data_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
-    problem = preflight.dataset_problem("lmms-lab-encoder/POPE", {"token": True})
+    monkeypatch.setattr(availability, "hub_reachable", lambda: False)
+    problem = availability.dataset_problem("lmms-lab-encoder/POPE", {"token": True})
     assert problem is not None
     assert "HF_HOME" in problem
-    assert preflight.dataset_problem("parquet", {}) is None
+    assert availability.dataset_problem("parquet", {}) is None
 
 
 def test_a_missing_lmms_eval_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"make setup.*requirements\.txt"):
-        preflight.require_lmms_eval()
+        availability.require_lmms_eval()

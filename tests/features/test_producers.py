@@ -17,7 +17,7 @@ from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
 from icons_repro.graph import Graph
 from icons_repro.selection.resolve import build_selector
-from icons_repro.tiny.stage import TINY_CLIP
+from icons_repro.tiny.weights import TINY_CLIP
 
 CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
@@ -166,7 +166,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
         "warmup.full_run_steps=3",
-        "projector.dim=64",
+        "projection.dim=64",
     )
     g.index = root / "files.json"
     return g, cache

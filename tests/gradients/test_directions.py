@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.gradients.features import AdamFeature, SgdFeature, SignFeature, build_feature
+from icons_repro.gradients.directions import (
+    AdamDirection,
+    SgdDirection,
+    SignDirection,
+    build_direction,
+)
 from icons_repro.gradients.layout import ParameterLayout
 
 LAYOUT = ParameterLayout(("a", "b"), ((2, 3), (4,)))
@@ -31,33 +36,33 @@ def saved(folder: Path, state: dict[str, torch.Tensor]) -> Path:
 
 def test_adam_is_the_formula_of_less(tmp_path: Path) -> None:
     state = moments()
-    feature = AdamFeature.load(saved(tmp_path, state), LAYOUT)
+    direction = AdamDirection.load(saved(tmp_path, state), LAYOUT)
     g = torch.randn(5, 2, 3)
     m, v = state["a.exp_avg"], state["a.exp_avg_sq"]
     expected = (0.9 * m + 0.1 * g) / torch.sqrt(0.999 * v + 0.001 * g**2 + 1e-8)
-    torch.testing.assert_close(feature(0, g), expected)
+    torch.testing.assert_close(direction(0, g), expected)
 
 
 def test_adam_rows_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
-    feature = AdamFeature.load(saved(tmp_path, moments()), LAYOUT)
+    direction = AdamDirection.load(saved(tmp_path, moments()), LAYOUT)
     first, second = torch.randn(3, 4), torch.randn(3, 4)
-    before = feature(1, second)
-    identity = feature.identity()
-    feature(1, first)
-    assert torch.equal(feature(1, second), before)
-    assert feature.identity() == identity
+    before = direction(1, second)
+    identity = direction.identity()
+    direction(1, first)
+    assert torch.equal(direction(1, second), before)
+    assert direction.identity() == identity
 
 
 def test_the_sign_is_minus_one_zero_or_one() -> None:
     g = torch.tensor([[-2.0, 0.0, 5.0]])
-    assert SignFeature()(0, g).tolist() == [[-1.0, 0.0, 1.0]]
-    assert SgdFeature()(0, g) is g
+    assert SignDirection()(0, g).tolist() == [[-1.0, 0.0, 1.0]]
+    assert SgdDirection()(0, g) is g
 
 
 def test_identities_tell_features_and_checkpoints_apart(tmp_path: Path) -> None:
-    one = build_feature("adam", LAYOUT, saved(tmp_path, moments(0))).identity()
-    two = build_feature("adam", LAYOUT, saved(tmp_path, moments(1))).identity()
-    names = [build_feature(kind, LAYOUT).identity()["kind"] for kind in ("sgd", "sign")]
+    one = build_direction("adam", LAYOUT, saved(tmp_path, moments(0))).identity()
+    two = build_direction("adam", LAYOUT, saved(tmp_path, moments(1))).identity()
+    names = [build_direction(kind, LAYOUT).identity()["kind"] for kind in ("sgd", "sign")]
     assert [*names, one["kind"]] == ["sgd", "sign", "adam"]
     assert one != two
 
@@ -66,20 +71,20 @@ def test_moments_that_are_missing_or_of_another_shape_are_named(tmp_path: Path) 
     state = moments()
     del state["b.exp_avg_sq"]
     with pytest.raises(DataError, match=r"b\.exp_avg_sq is missing; expected \[4\]"):
-        AdamFeature.load(saved(tmp_path, state), LAYOUT)
+        AdamDirection.load(saved(tmp_path, state), LAYOUT)
     state = moments()
     state["a.exp_avg"] = torch.zeros(3, 2)
     with pytest.raises(DataError, match=r"a\.exp_avg is of shape \[3, 2\]; expected \[2, 3\]"):
-        AdamFeature.load(saved(tmp_path, state), LAYOUT)
+        AdamDirection.load(saved(tmp_path, state), LAYOUT)
     with pytest.raises(DataError, match="no optimizer state"):
-        AdamFeature.load(tmp_path / "nowhere.safetensors", LAYOUT)
+        AdamDirection.load(tmp_path / "nowhere.safetensors", LAYOUT)
 
 
 def test_unknown_features_are_refused() -> None:
     with pytest.raises(ConfigError, match="sgd, adam or sign"):
-        build_feature("delta", LAYOUT)
+        build_direction("delta", LAYOUT)
     with pytest.raises(ConfigError, match=r"optimizer\.safetensors"):
-        build_feature("adam", LAYOUT)
+        build_direction("adam", LAYOUT)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from icons_repro.gradients.writer import (
     seal,
 )
 
-IDENTITIES = {"model": "m", "adapter": "a", "projector": {"kind": "srht", "seed": 0}}
+IDENTITIES = {"model": "m", "adapter": "a", "projection": {"kind": "srht", "seed": 0}}
 
 
 def unit_rows(n: int, dim: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.models.encoders import load_clip
-from icons_repro.tiny.stage import TINY_CLIP
+from icons_repro.tiny.weights import TINY_CLIP
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
-from icons_repro.report.cost import DEVICES, StageCost, counts, hours, stage_costs
-from icons_repro.report.cost_page import Assumptions, print_costs
+from icons_repro.preflight.cost import DEVICES, StageCost, counts, hours, stage_costs
+from icons_repro.preflight.cost_table import Assumptions, print_costs
 
 SEVEN = {
     "layers": 32, "hidden": 4096, "intermediate": 11008, "key_value": 4096, "vocabulary": 32000,

@@ -11,7 +11,7 @@ from icons_repro.tiny.clip import (
     draw_pairs,
     retrieval_accuracy,
 )
-from icons_repro.tiny.stage import TINY_CLIP
+from icons_repro.tiny.weights import TINY_CLIP
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from icons_repro.evaluation.generation import Decoding, new_tokens
 from icons_repro.gpu_check.model import END, PAD, Rig
 from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.batches import Batch
-from icons_repro.gradients.collect import RowCollector, Rows
+from icons_repro.gradients.collect import GradientRows, RowCollector
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.self_test import choose_attention
@@ -51,12 +51,12 @@ class Extraction:
 
     def __init__(self, rig: Rig, model: PeftModel, limits: TokenLimits | None = None) -> None:
         self.gradients = taker(rig, model)
-        projector = rig.projector(self.gradients.layout)
-        self._collector = RowCollector(self.gradients, projector, limits=limits)
+        projection = rig.projection(self.gradients.layout)
+        self._collector = RowCollector(self.gradients, projection, limits=limits)
         self._rig = rig
-        self.dim = projector.dim
+        self.dim = projection.dim
 
-    def rows(self, batch: Batch) -> Rows:
+    def rows(self, batch: Batch) -> GradientRows:
         """Return a batch's rows."""
         with self._rig.autocast():
             return self._collector(batch)

@@ -15,8 +15,8 @@ from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.gradients.layout import ParameterLayout
 
 
-class Feature(Protocol):
-    """Maps one parameter's gradients to features of the same shape, row by row."""
+class Direction(Protocol):
+    """Maps one parameter's gradients to what is scored, of the same shape, row by row."""
 
     def identity(self) -> dict[str, Any]:
         """Return what a store says about how its rows were made (JSON-ready)."""
@@ -28,7 +28,7 @@ class Feature(Protocol):
 
 
 @dataclass(frozen=True)
-class SgdFeature(Feature):
+class SgdDirection(Direction):
     """The gradient itself: what ICONS uses for training and validation samples."""
 
     @override
@@ -41,7 +41,7 @@ class SgdFeature(Feature):
 
 
 @dataclass(frozen=True)
-class SignFeature(Feature):
+class SignDirection(Direction):
     """The gradient's sign, -1, 0 or 1 (the direction of a signSGD step)."""
 
     @override
@@ -54,7 +54,7 @@ class SignFeature(Feature):
 
 
 @dataclass(frozen=True)
-class AdamFeature(Feature):
+class AdamDirection(Direction):
     """The direction that Adam would step in, with the checkpoint's moments held constant (LESS).
 
         Gamma = (b1 m + (1 - b1) g) / sqrt(b2 v + (1 - b2) g^2 + eps)
@@ -80,7 +80,7 @@ class AdamFeature(Feature):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
-    ) -> AdamFeature:
+    ) -> AdamDirection:
         """Read `{name}.exp_avg` and `{name}.exp_avg_sq` from a safetensors file.
 
         Raises:
@@ -88,8 +88,9 @@ class AdamFeature(Feature):
         """
         if not path.is_file():
             raise DataError(
-                f"{path}: no optimizer state, which the Adam feature needs. Use an adapter folder "
-                "written by the warmup stage, or set gradients.train_feature=sgd (or val_feature)."
+                f"{path}: no optimizer state, which Adam's direction needs. Use an adapter folder "
+                "written by the warmup stage, or set gradients.train_direction=sgd (and "
+                "val_direction)."
             )
         moments: dict[str, list[torch.Tensor]] = {"exp_avg": [], "exp_avg_sq": []}
         with safe_open(path, framework="pt") as file:
@@ -122,20 +123,22 @@ class AdamFeature(Feature):
         return step / scale.sqrt()
 
 
-def build_feature(
+def build_direction(
     kind: str, layout: ParameterLayout, optimizer_file: Path | None = None
-) -> Feature:
-    """Return the feature of that name: `sgd`, `adam` (needs the file) or `sign`.
+) -> Direction:
+    """Return the direction of that name: `sgd`, `adam` (needs the file) or `sign`.
 
     Raises:
         ConfigError: an unknown name, or `adam` without an optimizer file.
     """
     if kind == "sgd":
-        return SgdFeature()
+        return SgdDirection()
     if kind == "sign":
-        return SignFeature()
+        return SignDirection()
     if kind != "adam":
-        raise ConfigError(f"gradients.train_feature, val_feature: {kind!r} is no sgd, adam or sign")
+        raise ConfigError(
+            f"gradients.train_direction, val_direction: {kind!r} is no sgd, adam or sign"
+        )
     if optimizer_file is None:
-        raise ConfigError("the feature adam needs the adapter's optimizer.safetensors")
-    return AdamFeature.load(optimizer_file, layout)
+        raise ConfigError("the direction adam needs the adapter's optimizer.safetensors")
+    return AdamDirection.load(optimizer_file, layout)

@@ -151,7 +151,7 @@ def open_writer(
         n_rows: rows of this store.
         dim: length of a row.
         dtype: `float32`, `float16`, `bfloat16`, `int8` or `bit1`.
-        identities: what the rows depend on; at least `model`, `adapter`, `projector`, `feature`
+        identities: what the rows depend on; at least `model`, `adapter`, `projection`, `direction`
             where scoring is to check them.
         keys: content keys of the rows `[n_rows]`; row numbers where the data have none.
         flush_seconds: how much work a kill may cost.
@@ -237,7 +237,7 @@ def _reserve(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
         folder,
         {f"{name}.bin": info.n_rows * size for name, size in sizes.items()},
         f"Free some space, choose a smaller gradients.dtype than {info.dtype} (int8, bit1) or a "
-        f"smaller projector.dim than {info.dim}, or another folder.",
+        f"smaller projection.dim than {info.dim}, or another folder.",
     )
     with (folder / "keys.bin").open("r+b") as file:
         file.write(keys.tobytes())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from icons_repro.report.cost import (
+from icons_repro.preflight.cost import (
     DEVICES,
     UTILISATION,
     Counts,

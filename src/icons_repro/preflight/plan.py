@@ -11,9 +11,9 @@ from rich.table import Table
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step, ordered
-from icons_repro.costs import print_run_costs
 from icons_repro.engine.ledger import Ledger
 from icons_repro.experiment import Experiment
+from icons_repro.preflight.run_cost import print_run_costs
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The cost of one config at the paper's scale: its settings and pool, put into report/cost.py."""
+"""The cost of one config at the paper's scale: its settings and pool, put into `cost.py`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from icons_repro.config import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.graph import Graph
-from icons_repro.report.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_costs
-from icons_repro.report.cost_page import Assumptions, print_costs
+from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_costs
+from icons_repro.preflight.cost_table import Assumptions, print_costs
 
 TARGET_ROWS = 6604
 """Validation rows of the paper's ten target tasks together (MAGIC, arXiv:2605.26004, table 8)."""
@@ -27,7 +27,7 @@ def print_run_costs(config: RunConfig, graph: Graph, cache: Cache) -> None:
         config.warmup,
         config.finetune,
         config.gradients,
-        dim=int(config.projector.get("dim") or 0),
+        dim=int(config.projection.get("dim") or 0),
         rows=assumed.rows,
         target_rows=TARGET_ROWS,
         budget=config.budget,

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.rows import Array2D, Rows, SideBySide
+from icons_repro.features.rows import Array2D, FeatureRows, SideBySide
 from icons_repro.selection.base import (
     Keep,
     Ranking,
@@ -64,7 +64,7 @@ class SelfSup(KMeansSettings, RankingSelector):
         columns = {"distance": distance, "cluster": over_pool(pool, rows, found.labels)}
         return Ranking(keep_band(distance, self.keep), None, columns)
 
-    def _rows(self, pool: Pool) -> Rows:
+    def _rows(self, pool: Pool) -> FeatureRows:
         unit = self.metric == "cosine"
         if not self.features.startswith("clip"):
             return canonical_rows(pool, feature(pool, self.features), self.features, unit)

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from icons_repro.core.errors import ConfigError, UserError
-from icons_repro.tiny.stage import NARROW_BASE, TINY_BASE
+from icons_repro.tiny.weights import NARROW_BASE, TINY_BASE
 
 WIDTH, NARROW_WIDTH = 96, 64
 """Hidden sizes of the two bases' language models."""

@@ -15,15 +15,8 @@ from icons_repro.core.work import Work
 from icons_repro.data.stage import MadeData
 from icons_repro.models.stage import Base
 from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.weights import NARROW_BASE, TINY_BASE
 from icons_repro.training.stage import TrainingStep
-
-_WEIGHTS = Path(__file__).parent / "weights"
-TINY_BASE = _WEIGHTS / "base"
-"""The shipped base: `model.safetensors`, `vocabulary.txt`, `chat_template.jinja`."""
-NARROW_BASE = _WEIGHTS / "narrow"
-"""The same recipe at another width: `model.safetensors` alone."""
-TINY_CLIP = _WEIGHTS / "clip"
-"""The shipped pair of encoders, a plain Hugging Face folder."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

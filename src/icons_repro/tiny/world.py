@@ -28,7 +28,7 @@ from icons_repro.tiny.streams import image_digest, question_digest
 
 logger = logging.getLogger(__name__)
 
-Rows = dict[str, list[Draft]]
+TaskDrafts = dict[str, list[Draft]]
 """Drafts of each task."""
 
 
@@ -129,7 +129,7 @@ def _write_benchmark(out: Path, task: Task, drafts: Sequence[Draft]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _flat(rows: Rows) -> list[Draft]:
+def _flat(rows: TaskDrafts) -> list[Draft]:
     return [draft for drafts in rows.values() for draft in drafts]
 
 
@@ -159,7 +159,7 @@ def _check_disjoint(*splits: list[Draft]) -> None:
 
 
 def _statement(
-    settings: WorldSettings, pool: Sequence[PoolRow], validation: Rows, test: Rows
+    settings: WorldSettings, pool: Sequence[PoolRow], validation: TaskDrafts, test: TaskDrafts
 ) -> dict[str, Any]:
     clean = [turn for row in pool if not row.mislabelled for turn in row.draft.turns]
     blind = {name: BlindAnswerer(clean, _asked(rows)) for name, rows in validation.items()}

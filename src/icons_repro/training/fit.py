@@ -62,7 +62,7 @@ class FitJob:
     """`.npy` file of pool positions, int64 `[k]`."""
     seed: int
     steps_as_rows: int | None = None
-    """With `train.steps=same_steps`: take the steps that this many rows would take."""
+    """With `train.regime=same_steps`: take the steps that this many rows would take."""
     lora: LoraSettings | None = field(default_factory=LoraSettings)
     """None trains every weight, for the tiny base alone."""
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -121,7 +121,7 @@ def plan_schedule(
     positions = np.load(job.positions)
     s = job.train
     max_steps = None
-    if s.steps == "same_steps" and job.steps_as_rows:
+    if s.regime == "same_steps" and job.steps_as_rows:
         max_steps = -(-job.steps_as_rows // s.batch_size) * s.epochs
     return training_schedule(
         positions,

@@ -26,7 +26,7 @@ class TrainingStep(Step):
 
     def join(self, cache: Cache) -> None:
         """Train as one of the other ranks."""
-        from icons_repro.training.distributed import join
+        from icons_repro.training.worker import join
 
         join(cache.path(self), partial(cache.is_ready, self))
 

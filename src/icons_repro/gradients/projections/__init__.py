@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import Accumulator, Projector
-from icons_repro.gradients.projectors.count_sketch import CountSketch
-from icons_repro.gradients.projectors.kronecker import Kronecker
-from icons_repro.gradients.projectors.rademacher import Rademacher
-from icons_repro.gradients.projectors.srht import Srht
-from icons_repro.gradients.projectors.unprojected import Unprojected
+from icons_repro.gradients.projections.base import Accumulator, Projection
+from icons_repro.gradients.projections.count_sketch import CountSketch
+from icons_repro.gradients.projections.kronecker import Kronecker
+from icons_repro.gradients.projections.rademacher import Rademacher
+from icons_repro.gradients.projections.srht import Srht
+from icons_repro.gradients.projections.unprojected import Unprojected
 
-RANDOM: dict[str, type[Projector]] = {
-    projector.kind: projector for projector in (CountSketch, Rademacher, Srht, Kronecker)
+RANDOM: dict[str, type[Projection]] = {
+    projection.kind: projection for projection in (CountSketch, Rademacher, Srht, Kronecker)
 }
 
 
-def build_projector(
+def build_projection(
     layout: ParameterLayout, kind: str = "count_sketch", dim: int | None = 5120, seed: int = 0
-) -> Projector:
-    """Return the projector of that name for rows of this layout.
+) -> Projection:
+    """Return the projection of that name for rows of this layout.
 
     Args:
         layout: the parameters whose gradients make a row.
@@ -34,9 +34,9 @@ def build_projector(
         return Unprojected(layout)
     if kind not in RANDOM:
         names = ", ".join([*RANDOM, Unprojected.kind])
-        raise ConfigError(f"projector.kind={kind!r}: choose one of {names}")
+        raise ConfigError(f"projection.kind={kind!r}: choose one of {names}")
     if dim is None or dim < 1 or seed < 0:
-        raise ConfigError(f"projector.dim={dim}, seed={seed}: dim >= 1 and seed >= 0 are needed")
+        raise ConfigError(f"projection.dim={dim}, seed={seed}: dim >= 1 and seed >= 0 are needed")
     return RANDOM[kind](layout, dim, seed)
 
 
@@ -45,9 +45,9 @@ __all__ = [
     "Accumulator",
     "CountSketch",
     "Kronecker",
-    "Projector",
+    "Projection",
     "Rademacher",
     "Srht",
     "Unprojected",
-    "build_projector",
+    "build_projection",
 ]

@@ -1,6 +1,6 @@
 """One interface for all random projections g -> P g of a row of gradients.
 
-Every projector is drawn from numbers that depend on (seed, block) alone and are made on the CPU by
+Every projection is drawn from numbers that depend on (seed, block) alone and are made on the CPU by
 a counter-based generator (Philox), so every machine and every shard gets the same matrix. None is
 ever materialised whole. Each is scaled so that E<Px, Py> = <x, y>.
 """
@@ -28,7 +28,7 @@ class Accumulator(Protocol):
         """Return the rows `[B, dim]`, not normalised, and the norm to divide each by, `[B]`."""
 
 
-class Projector(ABC):
+class Projection(ABC):
     """A linear map from rows of length `layout.dim` to rows of length `dim`."""
 
     kind: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Projectors that cut the concatenated row into blocks of equal length and sum over blocks."""
+"""Projections that cut the concatenated row into blocks of equal length and sum over blocks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from abc import abstractmethod
 import torch
 from typing_extensions import override
 
-from icons_repro.gradients.projectors.base import Projector
+from icons_repro.gradients.projections.base import Projection
 
 
-class BlockProjector(Projector):
+class BlockProjection(Projection):
     """P g = sum over blocks b of P_b g_b; a subclass says what P_b does to one run of blocks."""
 
     block_size: int
@@ -39,20 +39,20 @@ class BlockProjector(Projector):
 
 
 class BlockAccumulator:
-    """Feeds whole blocks to the projector; keeps only the blocks that are not complete yet."""
+    """Feeds whole blocks to the projection; keeps only the blocks that are not complete yet."""
 
     def __init__(
-        self, projector: BlockProjector, rows: int, device: torch.device, dtype: torch.dtype
+        self, projection: BlockProjection, rows: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._projector = projector
-        self._out = torch.zeros(rows, projector.dim, device=device, dtype=dtype)
+        self._projection = projection
+        self._out = torch.zeros(rows, projection.dim, device=device, dtype=dtype)
         self._open: dict[int, torch.Tensor] = {}
         self._filled: dict[int, int] = {}
-        self._offsets = projector.layout.offsets
+        self._offsets = projection.layout.offsets
 
     def add(self, parameter: int, gradients: torch.Tensor) -> None:
         """See `Accumulator.add`: whole blocks go through at once, ragged ends are kept."""
-        size = self._projector.block_size
+        size = self._projection.block_size
         values = gradients.flatten(1).to(self._out.dtype)
         start = self._offsets[parameter]
         stop = start + values.shape[1]
@@ -64,23 +64,23 @@ class BlockAccumulator:
             self._keep(start // size, start % size, values[:, : whole * size - start])
         if end > whole:
             inner = values[:, whole * size - start : end * size - start]
-            self._projector.add_blocks(self._out, whole, inner)
+            self._projection.add_blocks(self._out, whole, inner)
         if stop % size:
             self._keep(end, 0, values[:, end * size - start :])
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Accumulator.finish`; the norm is that of the projected row."""
         for block in sorted(self._open):
-            self._projector.add_blocks(self._out, block, self._open[block])
+            self._projection.add_blocks(self._out, block, self._open[block])
         self._open.clear()
         return self._out, torch.linalg.vector_norm(self._out, dim=1)
 
     def _keep(self, block: int, at: int, values: torch.Tensor) -> None:
-        size = self._projector.block_size
+        size = self._projection.block_size
         if block not in self._open:
             self._open[block] = self._out.new_zeros(len(values), size)
             self._filled[block] = 0
         self._open[block][:, at : at + values.shape[1]] = values
         self._filled[block] += values.shape[1]
         if self._filled[block] == size:
-            self._projector.add_blocks(self._out, block, self._open.pop(block))
+            self._projection.add_blocks(self._out, block, self._open.pop(block))

@@ -21,8 +21,8 @@ import torch
 from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import random_permutation, random_signs
-from icons_repro.gradients.projectors.blocks import BlockProjector
+from icons_repro.gradients.projections.base import random_permutation, random_signs
+from icons_repro.gradients.projections.blocks import BlockProjection
 
 CPU_RUN = 2**14
 """Coordinates gathered at once on a CPU: a few rows of it stay in the cache."""
@@ -30,7 +30,7 @@ GPU_RUN = 2**22
 """Coordinates gathered at once on a GPU: enough to hide the launch of a kernel."""
 
 
-class CountSketch(BlockProjector):
+class CountSketch(BlockProjection):
     """Count-sketch with blockwise permutations; O(D) work a row."""
 
     kind: ClassVar[str] = "count_sketch"

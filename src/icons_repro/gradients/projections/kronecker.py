@@ -15,10 +15,10 @@ import torch
 from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import Projector, random_signs
+from icons_repro.gradients.projections.base import Projection, random_signs
 
 
-class Kronecker(Projector):
+class Kronecker(Projection):
     """Two-sided Kronecker projection; O(D sqrt(dim)) work a row."""
 
     kind: ClassVar[str] = "kronecker"
@@ -60,16 +60,16 @@ class Kronecker(Projector):
 class KroneckerAccumulator:
     """Adds each parameter's two-sided projection to the batch's rows."""
 
-    def __init__(self, projector: Kronecker, out: torch.Tensor) -> None:
-        self._projector = projector
+    def __init__(self, projection: Kronecker, out: torch.Tensor) -> None:
+        self._projection = projection
         self._out = out
 
     def add(self, parameter: int, gradients: torch.Tensor) -> None:
         """See `Accumulator.add`."""
-        left, right = self._projector.factors(parameter, self._out)
+        left, right = self._projection.factors(parameter, self._out)
         matrix = gradients.to(self._out.dtype).reshape(len(gradients), left.shape[1], -1)
         small = torch.matmul(left, torch.matmul(matrix, right.T))
-        self._out.add_(small.flatten(1), alpha=self._projector.dim**-0.5)
+        self._out.add_(small.flatten(1), alpha=self._projection.dim**-0.5)
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Accumulator.finish`."""

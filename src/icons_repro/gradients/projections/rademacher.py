@@ -17,9 +17,9 @@ from torch.nn import functional
 from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import random_words
-from icons_repro.gradients.projectors.blocks import BlockProjector
-from icons_repro.gradients.projectors.philox import philox_key, philox_words
+from icons_repro.gradients.projections.base import random_words
+from icons_repro.gradients.projections.blocks import BlockProjection
+from icons_repro.gradients.projections.philox import philox_key, philox_words
 
 BLOCK = 256
 """Coordinates of a block: 256 x 5120 signs are 160 KB as bits and 5 MB as floats."""
@@ -27,7 +27,7 @@ DEVICE_RUN = 32
 """Blocks drawn at once by torch's operations on a device: 168 MB of signs at d = 5120."""
 
 
-class Rademacher(BlockProjector):
+class Rademacher(BlockProjection):
     """P = S / sqrt(dim) with independent signs S; O(D dim) work a row (TRAK).
 
     The released code leaves out the 1/sqrt(dim), which no cosine can see.
@@ -45,7 +45,7 @@ class Rademacher(BlockProjector):
     def add_blocks(self, out: torch.Tensor, first: int, values: torch.Tensor) -> None:
         count = values.shape[1] // BLOCK
         if self._fused(out):
-            from icons_repro.gradients.projectors.fused_signs import add_signed
+            from icons_repro.gradients.projections.fused_signs import add_signed
 
             keys = self._drawn_keys(out.device)[first : first + count]
             add_signed(out, values, keys, BLOCK, self.dim**-0.5)
@@ -80,7 +80,7 @@ class Rademacher(BlockProjector):
         """Return whether the fused kernel can do it."""
         if not out.is_cuda or out.dtype != torch.float32 or find_spec("triton") is None:
             return False
-        from icons_repro.gradients.projectors.fused_signs import fits
+        from icons_repro.gradients.projections.fused_signs import fits
 
         return fits(self.dim, BLOCK)
 

@@ -14,11 +14,11 @@ import torch
 from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import random_permutation, random_signs
-from icons_repro.gradients.projectors.blocks import BlockProjector
+from icons_repro.gradients.projections.base import random_permutation, random_signs
+from icons_repro.gradients.projections.blocks import BlockProjection
 
 
-class Srht(BlockProjector):
+class Srht(BlockProjection):
     """Blockwise SRHT; O(D log dim) work a row."""
 
     kind: ClassVar[str] = "srht"

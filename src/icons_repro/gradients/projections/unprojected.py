@@ -8,10 +8,10 @@ import torch
 from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import Projector
+from icons_repro.gradients.projections.base import Projection
 
 
-class Unprojected(Projector):
+class Unprojected(Projection):
     """The identity map; rows are D long, so this is for small adapters and for checking."""
 
     kind: ClassVar[str] = "none"
