@@ -27,11 +27,11 @@ from peft import PeftModel
 from reporting import arguments, interleaved, median_ratio, report, seconds_of
 from toy_llava import IMAGE_TOKEN, bucketed_batches, toy_llava
 
-from icons_repro.gradients.batches import model_inputs, take_rows
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.writer import open_writer
+from icons_repro.models.batches import model_inputs, take_rows
 from icons_repro.models.lora import gradient_parameters
 
 Batches = list[dict[str, torch.Tensor]]

@@ -16,7 +16,7 @@ from icons_repro.config import (
     typed,
 )
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.renamed import RENAMED, new_name
+from icons_repro.core.names import RENAMED, new_name
 from icons_repro.graph import Graph
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.renamed import new_name
+from icons_repro.core.names import nearest, new_name
 from icons_repro.core.settings import (
     BenchmarkGroup,
     ExecutorSettings,
@@ -153,12 +152,6 @@ def _unknown(key: str, word: str, known: Iterable[str]) -> str:
     renamed = new_name(key)
     hint = f"; it is {renamed} now." if renamed else nearest(word, known)
     return f"unknown key {key}{hint}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the known word most like `word`, or a full stop."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else "."
 
 
 def explain_override(message: str, config: DictConfig) -> str:

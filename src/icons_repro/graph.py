@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,12 @@ from icons_repro.core.settings import (
 )
 from icons_repro.core.step import Step
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.data.stage import AnswerWords, DrawnTargets, Pool, ReleasedKeys, Targets
+from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.features.stage import ClipPass, CoincidePass, ForwardPass, SelfFilter
 from icons_repro.gradients.stage import (
     GradientRecipe,
@@ -241,33 +242,21 @@ class Graph:
 
     def feature(self, name: str) -> Step:
         """Return the step that makes what a selector calls `name` in `requires`."""
-        makers: Mapping[str, Callable[[], Step | None]] = {
-            "influence": lambda: self.influence,
-            "influence_as_released": self._influence_as_released,
-            "influence_less": self._influence_less,
-            "validation_counts": lambda: self.targets,
-            "truth": lambda: self.world,
-            "forward_stats": self._forward,
-            "hidden_last": self._forward,
-            "hidden_mean": self._forward,
-            "coincide": self._coincide,
-            "clip": self._clip,
-            "self_filter": self._self_filter,
-            "instance_gradients": self._instance_gradients,
-            "answer_words": lambda: AnswerWords(pool=self.pool),
-            "released_keys": self._released_keys,
-        }
-        if name not in makers:
-            raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(makers)}.")
-        step = makers[name]()
+        if name not in FEATURES:
+            raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(FEATURES)}.")
+        step = FEATURES[name].made_by(self)
         if step is None:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")
         return step
 
-    def _forward(self) -> ForwardPass:
+    @property
+    def forward_pass(self) -> ForwardPass:
+        """Losses and hidden states of the pool."""
         return ForwardPass(**self._pass)
 
-    def _coincide(self) -> CoincidePass:
+    @property
+    def coincide_pass(self) -> CoincidePass:
+        """COINCIDE's attention outputs of the pool."""
         return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
 
     @property
@@ -284,7 +273,9 @@ class Graph:
             "token_budget": settings.token_budget,
         }
 
-    def _clip(self) -> ClipPass:
+    @property
+    def clip_pass(self) -> ClipPass:
+        """CLIP's embeddings of the pool."""
         c = self.config
         if c.features.clip is None and self.world is None:
             raise ConfigError(
@@ -294,20 +285,23 @@ class Graph:
         clip = source_ref(c.features.clip or str(TINY_CLIP), self.index)
         return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
 
-    def _self_filter(self) -> SelfFilter:
+    @property
+    def self_filter(self) -> SelfFilter:
+        """Self-Filter's difficulty of the pool's rows."""
         c = self.config
         chosen = c.features.self_filter
         return SelfFilter(
             base=self.selection_base,
             pool=self.pool,
-            clip=self._clip(),
+            clip=self.clip_pass,
             settings=chosen,
             lora=c.lora if chosen.lora else None,
             encoding=self.encoding,
             trainer=c.trainer,
         )
 
-    def _instance_gradients(self) -> InstanceGradients:
+    @property
+    def instance_gradients(self) -> InstanceGradients:
         """TIVE's gradients: plain ones of the attention's LoRA, at the warm-up model."""
         settings = replace(
             self.config.gradients,
@@ -318,12 +312,14 @@ class Graph:
         )
         return InstanceGradients(store=self.train_gradients(settings))
 
-    def _influence_as_released(self) -> Step:
+    @property
+    def influence_as_released(self) -> Step:
         """ICONS' released influence: part of the way of the full run, MME's gradients unscaled."""
         settings = replace(self.config.gradients, checkpoints="full_run", normalise_subtasks=False)
         return self._influence(settings)
 
-    def _influence_less(self) -> Step:
+    @property
+    def influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""
         settings = replace(
             self.config.gradients,
@@ -334,7 +330,9 @@ class Graph:
         )
         return self._influence(settings)
 
-    def _released_keys(self) -> ReleasedKeys:
+    @property
+    def released_keys(self) -> ReleasedKeys:
+        """The content keys of the published subset `features.released`."""
         released = self.config.features.released
         if released is None:
             raise ConfigError(

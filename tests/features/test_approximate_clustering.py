@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.features.clustering import Clustering, kmeans
-from icons_repro.features.load import load_feature
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
 from icons_repro.features.on_device import TorchAssigner
 from icons_repro.features.projection import random_projection
@@ -163,13 +163,13 @@ def test_a_wide_feature_with_unusable_rows_is_not_copied_and_clusters_as_the_cop
     array, _ = planted(400, 6, 50)
     np.save(tmp_path / "hidden_last.npy", array.astype(np.float16))
     usable = np.random.default_rng(0).random(400) < 0.9
-    found = load_feature("hidden_last", tmp_path, usable)
+    found = FEATURES["hidden_last"].load(tmp_path, usable)
     assert isinstance(found, Picked)
     assert isinstance(found.array, np.memmap)
     assert found.shape == (usable.sum(), 50)
     copied = array.astype(np.float16)[usable]
     same(cluster(rows_of(found), 9), cluster(rows_of(copied), 9))
-    whole = load_feature("hidden_last", tmp_path, np.ones(400, dtype=bool))
+    whole = FEATURES["hidden_last"].load(tmp_path, np.ones(400, dtype=bool))
     assert isinstance(whole, np.memmap)
 
 

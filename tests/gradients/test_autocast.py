@@ -10,11 +10,11 @@ from gradient_models import IMAGE_TOKEN, MIXED, batch_of, small_llava, with_adap
 from peft import PeftModel
 
 from icons_repro.core.settings import TrainerSettings
-from icons_repro.gradients.batches import take_rows
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import RANDOM, build_projection
+from icons_repro.models.batches import take_rows
 from icons_repro.models.lora import gradient_parameters, projector_in_float32
 from icons_repro.training.progress import predict_trainer
 

@@ -15,12 +15,12 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore, RowStatus
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 

@@ -16,7 +16,6 @@ from test_extract import quiet_trainer
 
 from icons_repro.core.errors import DataError
 from icons_repro.gradients import direct
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.memory import TokenLimits, is_out_of_memory
@@ -24,6 +23,7 @@ from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import open_writer, remaining_batches, seal
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 LOSSES = "icons_repro.gradients.per_sample.answer_losses"

@@ -24,11 +24,12 @@ from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.refs import folder_ref
 from icons_repro.core.settings import LoraSettings
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projections import build_projection
 from icons_repro.models.assemble import TURN_END, assemble
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.hub import fetch
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import attach_lora, gradient_parameters

@@ -22,14 +22,15 @@ from torch.utils.data import DataLoader
 from icons_repro.core.settings import TrainSettings
 from icons_repro.evaluation.generation import Decoding, new_tokens
 from icons_repro.gpu_check.model import END, PAD, Rig
-from icons_repro.gradients.answer_loss import answer_losses
-from icons_repro.gradients.batches import Batch
-from icons_repro.gradients.collect import GradientRows, RowCollector
+from icons_repro.gradients.collect import BatchRows, RowCollector
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.writer import StoreWriter, open_writer
+from icons_repro.models.answers import answer_losses
+from icons_repro.models.batches import Batch
 from icons_repro.models.lora import gradient_parameters
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.training.callbacks import LoraCheck
 from icons_repro.training.module import InstructionTuner
 
@@ -56,7 +57,7 @@ class Extraction:
         self._rig = rig
         self.dim = projection.dim
 
-    def rows(self, batch: Batch) -> GradientRows:
+    def rows(self, batch: Batch) -> BatchRows:
         """Return a batch's rows."""
         with self._rig.autocast():
             return self._collector(batch)
@@ -135,18 +136,14 @@ def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
         gradient_checkpointing=rig.shape.checkpointed,
     )
     recorder = _Recorder(rig)
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         accelerator="gpu" if rig.device.type == "cuda" else "cpu",
         devices=1,
         strategy=_Staying(device=rig.device),
         precision="bf16-mixed",
         max_epochs=1,
-        logger=False,
         callbacks=[LoraCheck(), recorder],
-        enable_checkpointing=False,
-        enable_model_summary=False,
         enable_progress_bar=False,
-        use_distributed_sampler=False,
         plugins=[LightningEnvironment()],
     )
     batches: Any = [batch] * steps

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import torch
 
 from icons_repro.core.errors import UserError
-from icons_repro.gradients.batches import Batch, answer_counts, take_rows
 from icons_repro.gradients.capture import IMAGE_MODULES
 from icons_repro.gradients.directions import Direction, SgdDirection
 from icons_repro.gradients.memory import TokenLimits, device_name, is_out_of_memory
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Accumulator, Projection
 from icons_repro.gradients.store import RowStatus
+from icons_repro.models.batches import Batch, answer_counts, take_rows
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class GradientRows:
+class BatchRows:
     """The rows of one batch, ready for a store."""
 
     values: torch.Tensor
@@ -61,7 +61,7 @@ class RowCollector:
         self._workload = _workload(gradients, projection)
         self._checked = False
 
-    def __call__(self, batch: Batch) -> GradientRows:
+    def __call__(self, batch: Batch) -> BatchRows:
         """Return the batch's rows.
 
         A batch that runs out of memory is halved until it fits, and later ones are cut to that
@@ -100,23 +100,23 @@ class RowCollector:
         rows = n if limit is None else max(1, limit // width)
         return rows if self._max_rows is None else min(rows, self._max_rows)
 
-    def _given_up(self, batch: Batch) -> GradientRows:
+    def _given_up(self, batch: Batch) -> BatchRows:
         log.warning("position %s does not fit in memory", batch["positions"].tolist())
         status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
-        return GradientRows(torch.zeros(1, self.projection.dim), torch.zeros(1), status)
+        return BatchRows(torch.zeros(1, self.projection.dim), torch.zeros(1), status)
 
-    def _in_parts(self, batch: Batch, size: int) -> GradientRows:
+    def _in_parts(self, batch: Batch, size: int) -> BatchRows:
         starts = range(0, len(batch["input_ids"]), size)
         token = self.gradients.image_token_id
         every = range(len(batch["input_ids"]))
         parts = [self(take_rows(batch, every[start : start + size], token)) for start in starts]
-        return GradientRows(
+        return BatchRows(
             torch.cat([part.values.cpu() for part in parts]),
             torch.cat([part.norms.cpu() for part in parts]),
             torch.cat([part.status for part in parts]),
         )
 
-    def _collect(self, batch: Batch) -> GradientRows:
+    def _collect(self, batch: Batch) -> BatchRows:
         ids = batch["input_ids"]
         sink = _Sink(self, self.projection.begin(len(ids), ids.device, self._dtype()))
         losses = self.gradients.stream(batch, sink.add)
@@ -128,7 +128,7 @@ class RowCollector:
             self._require_trained_adapter(sink.moved)
         ok_here = ok.to(values.device)
         values = torch.where(ok_here[:, None], values / norms.clamp_min(1e-30)[:, None], 0.0)
-        return GradientRows(values, torch.where(ok_here, norms, 0.0), status)
+        return BatchRows(values, torch.where(ok_here, norms, 0.0), status)
 
     def _dtype(self) -> torch.dtype:
         double = next(self.gradients.model.parameters()).dtype == torch.float64

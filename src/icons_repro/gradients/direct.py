@@ -27,7 +27,6 @@ from typing_extensions import override
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix
-from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.directions import Direction
 from icons_repro.gradients.extract import NumberedBatches, default_trainer, extract, run_module
@@ -36,6 +35,7 @@ from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Projection, Unprojected
 from icons_repro.gradients.store import GradientStore, RowStatus
+from icons_repro.models.batches import Batch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from icons_repro.core.errors import DataError
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.directions import Direction, SgdDirection
 from icons_repro.gradients.memory import TokenLimits, device_name
@@ -23,7 +22,9 @@ from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Projection
 from icons_repro.gradients.store import GradientStore, RowStatus
-from icons_repro.gradients.writer import open_writer, seal
+from icons_repro.gradients.writer import StoreWriter, open_writer, seal
+from icons_repro.models.batches import Batch
+from icons_repro.models.trainer import quiet_trainer
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +83,24 @@ def extract(
         flush_seconds=flush_seconds,
         made_with=made_with(gradients, runner),
     )
-    if begun_with := writer.info.made_with.get("attention"):
-        gradients.attention = AttentionChoice.from_json(begun_with)
     with writer:
         writer.exclude(unusable, RowStatus.unusable)
         if len(writer.pending()):
-            run_module(collector, writer, batches, runner)
+            fill(writer, collector, batches, runner)
     seal(folder)
     return opened(folder)
+
+
+def fill(
+    writer: StoreWriter,
+    collector: RowCollector,
+    batches: NumberedBatches,
+    trainer: lightning.Trainer,
+) -> None:
+    """Run batches into an open store, by the attention kernel that it was begun with."""
+    if begun_with := writer.info.made_with.get("attention"):
+        collector.gradients.attention = AttentionChoice.from_json(begun_with)
+    run_module(collector, writer, batches, trainer)
 
 
 def opened(folder: Path | str) -> GradientStore:
@@ -191,11 +202,8 @@ def made_with(gradients: PerSampleGradients, runner: lightning.Trainer) -> dict[
 
 def default_trainer() -> lightning.Trainer:
     """Return a quiet Trainer with a progress bar, on whatever device there is."""
-    return lightning.Trainer(
+    return quiet_trainer(
         accelerator="auto",
         devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=1)],
     )

@@ -16,15 +16,14 @@ from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
-from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.directions import Direction, build_direction
 from icons_repro.gradients.extract import (
     NumberedBatches,
+    fill,
     made_with,
     opened,
     row_identities,
-    run_module,
 )
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
@@ -133,12 +132,10 @@ def run(
     projection: Projection | None = None,
 ) -> None:
     """Run what is left of a chunk's batches into the store, by the kernel it was begun with."""
-    if begun_with := writer.info.made_with.get("attention"):
-        taker.gradients.attention = AttentionChoice.from_json(begun_with)
     loader = batches.loader(part, partial(remaining_batches, folder))
     if len(loader):
         trainer = predict_trainer(batches.title("gradients", part), step.trainer)
-        run_module(taker.collector(projection), writer, NumberedBatches(loader), trainer)
+        fill(writer, taker.collector(projection), NumberedBatches(loader), trainer)
 
 
 def close_pool(step: PoolGradients, work: Work) -> Counts:

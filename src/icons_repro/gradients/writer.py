@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import replacing
 from icons_repro.core.rowfiles import MARKS, RowFiles, marked, reserve
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
@@ -114,9 +115,8 @@ def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> Store
     left = np.asarray(unusable, dtype=np.int64)
     status[left[status[left] == RowStatus.pending]] = RowStatus.unusable
     require_whole(folder, status)
-    part = folder / f"{STATUS}.part"
-    status.tofile(part)
-    part.replace(folder / STATUS)
+    with replacing(folder / STATUS) as part:
+        status.tofile(part)
     info = replace(info, rows=status_counts(status))
     info.save(folder)
     shutil.rmtree(folder / MARKS, ignore_errors=True)

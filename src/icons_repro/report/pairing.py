@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icons_repro.core.errors import UserError
-from icons_repro.core.renamed import new_name
+from icons_repro.core.names import new_name
 from icons_repro.report.lines import FULL, THIS_RUN
 from icons_repro.report.overlap import different_pools, same_rows
 from icons_repro.report.runs import Replicate, SweepRun, collect, distinguishing, frozen

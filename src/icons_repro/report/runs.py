@@ -13,7 +13,7 @@ import yaml
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
-from icons_repro.core.renamed import new_name
+from icons_repro.core.names import new_name
 from icons_repro.core.trees import flatten
 from icons_repro.evaluation.measured import Draws, Measured
 from icons_repro.report.lines import FULL, THIS_RUN

@@ -13,13 +13,10 @@ from icons_repro.selection.base import (
     Keep,
     Ranking,
     RankingSelector,
-    check_choice,
     feature,
     keep_band,
 )
 from icons_repro.selection.sets import KMeansSettings, canonical_rows, over_pool
-
-FEATURES = ("clip_joint", "clip_image", "clip_text", "hidden_last", "hidden_mean")
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,6 @@ class SelfSup(KMeansSettings, RankingSelector):
     )
     metric: Literal["cosine", "euclidean"] = "cosine"
     keep: Keep = "high"
-
-    def __post_init__(self) -> None:
-        check_choice("features", self.features, FEATURES)
-        check_choice("metric", self.metric, ("cosine", "euclidean"))
-        check_choice("keep", self.keep, ("high", "low", "middle"))
 
     @property
     def requires(self) -> frozenset[str]:

@@ -34,6 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.tiny.captions import caption, facts
 from icons_repro.tiny.model import IMAGE_SIDE, PATCH_SIDE, build_tiny_processor, load_tiny_base
 from icons_repro.tiny.sampling import KINDS, Sampler
@@ -203,12 +204,9 @@ def train_clip(out: Path, settings: ClipTraining | None = None) -> CLIPModel:
         drop_last=True,
     )
     tuner = ClipTrainer(pairs, settings, steps=len(loader) * settings.epochs)
-    L.Trainer(
+    quiet_trainer(
         accelerator="cpu",
         max_epochs=settings.epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=20)],
     ).fit(tuner, loader)
     tuner.model.save_pretrained(out)

@@ -32,6 +32,7 @@ from icons_repro.data.datamodule import (
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
@@ -218,21 +219,17 @@ def make_trainer(
         callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
     callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
     alone = t.devices * t.num_nodes == 1
-    return L.Trainer(
+    return quiet_trainer(
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
         strategy=t.strategy,
-        precision=t.precision,  # type: ignore[arg-type]
+        precision=t.precision,
         max_epochs=1,
         max_steps=job.stop_after or -1,
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=s.max_grad_norm,
-        logger=False,
         callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         default_root_dir=out,
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )

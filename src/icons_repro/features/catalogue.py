@@ -1,10 +1,14 @@
-"""Load a finished feature artifact for the rows that can be selected."""
+"""What a selector may ask for: which step makes each feature, and how it is read.
+
+A feature of one's own is a file with its step and its reader, and one entry in `FEATURES`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,18 +16,14 @@ import pyarrow.parquet as pq
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json
 from icons_repro.core.integrity import MANIFEST
+from icons_repro.core.step import Step
 from icons_repro.core.types import InfluenceMatrix
-from icons_repro.features.rows import Array2D, Picked
+from icons_repro.data.stage import AnswerWords
+
+if TYPE_CHECKING:
+    from icons_repro.features.rows import Array2D
 
 FORWARD_STATISTICS = ("loss", "el2n", "margin")
-
-
-def load_feature(name: str, folder: Path, usable: np.ndarray) -> Any:
-    """Return what `Pool.features[name]` holds, for the rows where `usable` `[N]` is true.
-
-    Arrays stay memory maps where every row is usable; wide ones are never copied whole.
-    """
-    return LOADERS[name](folder, usable)
 
 
 def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
@@ -59,6 +59,8 @@ def _array(folder: Path, name: str, usable: np.ndarray) -> np.ndarray:
 
 
 def _wide(folder: Path, name: str, usable: np.ndarray) -> Array2D:
+    from icons_repro.features.rows import Picked  # faiss, which a plan does without
+
     array = np.load(folder / f"{name}.npy", mmap_mode="r")
     return array if usable.all() else Picked(array, np.flatnonzero(usable))
 
@@ -84,20 +86,31 @@ def _released_keys(folder: Path, usable: np.ndarray) -> dict[str, np.ndarray]:
     return {**subset, "pool_text": _array(folder, "pool_text", usable)}
 
 
-LOADERS: dict[str, Callable[[Path, np.ndarray], Any]] = {
-    "influence": _influence,
-    "influence_as_released": _influence,
-    "influence_less": _influence,
-    "validation_counts": _validation_counts,
-    "truth": _truth,
-    "forward_stats": _several(*FORWARD_STATISTICS),
-    "hidden_last": _hidden("hidden_last"),
-    "hidden_mean": _hidden("hidden_mean"),
-    "coincide": _coincide,
-    "clip": _several("image", "text"),
-    "self_filter": _several("difficulty"),
-    "answer_words": _one("answer_words"),
-    "released_keys": _released_keys,
-    "instance_gradients": _several("rows", "norms"),
+@dataclass(frozen=True)
+class PoolFeature:
+    """Something that a selector may read of every pool row."""
+
+    made_by: Callable[[Any], Step | None]
+    """From a run's graph (graph.py) to the step that makes it; None where there is none."""
+    load: Callable[[Path, np.ndarray], Any]
+    """From the step's folder, for the rows where `usable` `[N]` is true. Arrays stay memory maps
+    where every row is usable; wide ones are never copied whole."""
+
+
+FEATURES: dict[str, PoolFeature] = {
+    "influence": PoolFeature(lambda g: g.influence, _influence),
+    "influence_as_released": PoolFeature(lambda g: g.influence_as_released, _influence),
+    "influence_less": PoolFeature(lambda g: g.influence_less, _influence),
+    "validation_counts": PoolFeature(lambda g: g.targets, _validation_counts),
+    "truth": PoolFeature(lambda g: g.world, _truth),
+    "forward_stats": PoolFeature(lambda g: g.forward_pass, _several(*FORWARD_STATISTICS)),
+    "hidden_last": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_last")),
+    "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
+    "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
+    "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
+    "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
+    "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),
+    "released_keys": PoolFeature(lambda g: g.released_keys, _released_keys),
+    "instance_gradients": PoolFeature(lambda g: g.instance_gradients, _several("rows", "norms")),
 }
-"""How each feature is read; its name is what selectors put in `requires`."""
+"""Every feature by its name in `requires`; docs/features.md says what each holds."""

@@ -1,6 +1,9 @@
-"""Keys of the config that once had another name: an error says the new one, old runs are read."""
+"""Names that people give: the nearest right one for a slip, and keys that once had another name."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 RENAMED = {
     "projector": "projection",
@@ -20,3 +23,9 @@ def new_name(key: str) -> str | None:
         if key == old or key.startswith(f"{old}."):
             return new + key.removeprefix(old)
     return None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known word most like `word`, or a full stop."""
+    matches = difflib.get_close_matches(word, [k for k in known if k], n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else "."

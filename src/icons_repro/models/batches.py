@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from icons_repro.models.answers import IGNORE
+IGNORE = -100
+"""The label of a token that is not supervised."""
 
 Batch = Mapping[str, torch.Tensor]
 """`input_ids`, `attention_mask`, `labels` int64 `[B, L]` padded on the right, `positions` int64
