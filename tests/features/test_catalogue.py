@@ -8,10 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
+from graphs import graph
 
-from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
@@ -22,8 +20,6 @@ from icons_repro.data.stage import Pool
 from icons_repro.features.catalogue import FEATURES, PoolFeature
 from icons_repro.graph import Graph
 from icons_repro.selection.base import Ranking, RankingSelector, feature
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,15 +50,9 @@ class MostTurns(RankingSelector):
 
 
 @pytest.fixture
-def graph(tmp_path: Path) -> Graph:
-    register()
-    small = ["data.world.pool_size=200", "data.world.test_rows=8", "data.world.validation_rows=4"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=small)
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": str(tmp_path), "cache": str(tmp_path / "c"), "run": str(tmp_path)}
-    return Graph(typed(config))
+def small(tmp_path: Path) -> Graph:
+    world = ("pool_size=200", "test_rows=8", "validation_rows=4")
+    return graph(*(f"data.world.{number}" for number in world), output=tmp_path)
 
 
 @pytest.fixture
@@ -74,16 +64,16 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_selector_gets_a_feature_that_is_one_entry_away(graph: Graph, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "c")
+def test_a_selector_gets_a_feature_that_is_one_entry_away(small: Graph, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
     selector = {"_target_": f"{__name__}.MostTurns"}
-    chosen = graph.selection(selector, 0.1, 0)
+    chosen = small.selection(selector, 0.1, 0)
     rows = np.load(obtain(chosen, cache) / "positions.npy")
-    turns = np.load(cache.path(graph.feature("turns")) / "turns.npy")
+    turns = np.load(cache.path(small.feature("turns")) / "turns.npy")
     assert len(rows) == 20
     assert turns[rows].min() >= np.sort(turns)[-20]
 
 
-def test_a_feature_that_nobody_makes_is_named_with_those_there_are(graph: Graph) -> None:
+def test_a_feature_that_nobody_makes_is_named_with_those_there_are(small: Graph) -> None:
     with pytest.raises(ConfigError, match=r"no stage makes the feature 'turns'; known: \['answer"):
-        graph.feature("turns")
+        small.feature("turns")

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
+from graphs import CONF, composed, graph
 
-from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
@@ -19,27 +17,12 @@ from icons_repro.graph import Graph
 from icons_repro.selection.resolve import build_selector
 from icons_repro.tiny.weights import TINY_CLIP
 
-CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the paths below are relative
-
-
-def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
-    return config
-
-
-def graph(*overrides: str) -> Graph:
-    return Graph(typed(composed(*overrides)))
 
 
 @pytest.mark.parametrize("name", SELECTORS)

@@ -31,7 +31,7 @@ from icons_repro.models.answers import answer_losses
 from icons_repro.models.batches import Batch
 from icons_repro.models.lora import gradient_parameters
 from icons_repro.models.trainer import quiet_trainer
-from icons_repro.training.callbacks import LoraCheck
+from icons_repro.training.callbacks import AfterMicroBatch, LoraCheck, MicroBatch
 from icons_repro.training.module import InstructionTuner
 
 ALIKE = 0.99
@@ -108,23 +108,16 @@ class _Staying(SingleDeviceStrategy):
         self.accelerator.teardown()  # type: ignore[union-attr]
 
 
-class _Recorder(L.Callback):
+class _Recorder(AfterMicroBatch):
     def __init__(self, rig: Rig) -> None:
         self.losses: list[torch.Tensor] = []
         self.times: list[float] = []
         self._rig = rig
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
         self._rig.synchronize()
         self.times.append(time.perf_counter())
-        self.losses.append(outputs["loss"].detach())
+        self.losses.append(done.loss.detach())
 
 
 def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
