@@ -175,13 +175,13 @@ class Graph:
         }
 
     def _recipe(
-        self, settings: GradientSettings, feature: str, epoch: int | None
+        self, settings: GradientSettings, direction: str, epoch: int | None
     ) -> GradientRecipe:
         stored = settings.mode == "store"
         return GradientRecipe(
             parameters=settings.parameters,
             per_sample=settings.per_sample,
-            feature=feature,
+            direction=direction,
             projection=self.config.projection if stored else {},
             dtype=settings.dtype if stored else "float32",
             epoch=epoch,

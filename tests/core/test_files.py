@@ -7,12 +7,17 @@ import pytest
 from icons_repro.core.files import replacing, write_json
 
 
+def half_written(path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text("ha")
+        raise RuntimeError
+
+
 def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     write_json(path, 1)
-    with pytest.raises(RuntimeError), replacing(path) as part:
-        part.write_text("ha")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        half_written(path)
     assert path.read_text() == "1\n"
     assert list(tmp_path.iterdir()) == [path]
 

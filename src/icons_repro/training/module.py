@@ -45,7 +45,8 @@ def model_groups(
     trained: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings
 ) -> list[dict[str, Any]]:
     """Return parameter groups: the projector at its own rate, all else at the other."""
-    rest, projector = [], []
+    rest: list[nn.Parameter] = []
+    projector: list[nn.Parameter] = []
     for name, parameter in trained:
         (projector if PROJECTOR in name else rest).append(parameter)
     return [
