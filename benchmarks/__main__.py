@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *("stages", "sweep", "gradients", "projectors", "scoring", "selectors", "answering"),
+    *("stages", "sweep", "gradients", "projections", "scoring", "selectors", "answering"),
     "records",
 )
 

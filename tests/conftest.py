@@ -19,7 +19,7 @@ os.environ["WANDB_MODE"] = "offline"
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped base as a plain Hugging Face folder."""
-    from icons_repro.models.tiny import write_tiny_base
+    from icons_repro.tiny.model import write_tiny_base
 
     folder = tmp_path_factory.mktemp("base")
     write_tiny_base(folder)
@@ -31,8 +31,8 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world of 300 rows, with its pool read into records."""
     from icons_repro.core.settings import RecordPolicy
     from icons_repro.data.records import build_records
-    from icons_repro.data.tiny.settings import WorldSettings
-    from icons_repro.data.tiny.world import build_world
+    from icons_repro.tiny.settings import WorldSettings
+    from icons_repro.tiny.world import build_world
 
     folder = tmp_path_factory.mktemp("world")
     build_world(folder, WorldSettings(seed=7, pool_size=300, validation_rows=8, test_rows=20))

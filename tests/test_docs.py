@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pages import CONF, CONFIGS, PAGES, ROOT, anchors, commands, name, overrides, spans, text
 
 from icons_repro.config import register
-from icons_repro.features.load import LOADERS
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.selection.resolve import build_selector
 
 SETUPS = sorted(path.stem for path in (CONF / "setup").glob("*.yaml"))
@@ -214,7 +214,7 @@ def test_the_page_of_features_has_each_feature_and_who_reads_it() -> None:
     page = (ROOT / "docs" / "features.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", page, re.MULTILINE)
     readers = {feature: set(re.findall(r"\w+", by)) for feature, by in rows}
-    assert set(readers) == set(LOADERS)
+    assert set(readers) == set(FEATURES)
     for path in sorted((CONF / "selector").glob("*.yaml")):
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         assert isinstance(config, dict)

@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
+from graphs import graph
 
-from icons_repro.config import register, typed
 from icons_repro.core.step import PLACEMENT, Step, from_json, ordered, to_json
-from icons_repro.graph import Graph
 
-CONF = Path(__file__).parents[1] / "conf"
 FEATURES = (
     *("influence", "influence_less", "influence_as_released", "validation_counts", "truth"),
     *("forward_stats", "coincide", "clip", "self_filter", "instance_gradients", "answer_words"),
@@ -25,16 +21,6 @@ SOMEWHERE = {
     "how": ("threads", "workers", "devices", "token_budget", "batch_size", "resume_seconds"),
     "where": ("accelerator", "num_nodes", "strategy", "path", "num_workers"),
 }
-
-
-def graph(*overrides: str) -> Graph:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
-    return Graph(typed(config))
 
 
 def every_step(released: Path) -> dict[str, Step]:

@@ -276,10 +276,10 @@ def test_a_target_task_without_rows_is_an_error_naming_its_file(output: Path) ->
 
 def test_direct_influence_is_that_of_an_unprojected_store(output: Path) -> None:
     found = {}
-    features = ("gradients.train_feature=sign", "gradients.val_feature=sgd")
+    features = ("gradients.train_direction=sign", "gradients.val_direction=sgd")
     for name, settings in {
         "direct": ("gradients.mode=direct",),
-        "stored": ("projector=none", "gradients.dtype=float32"),
+        "stored": ("projection=none", "gradients.dtype=float32"),
     }.items():
         result = run(
             output, *settings, *features, f"seed={len(name)}{len(found)}", "stages=[select]"

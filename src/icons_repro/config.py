@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.names import nearest, new_name
 from icons_repro.core.settings import (
     BenchmarkGroup,
     ExecutorSettings,
@@ -103,7 +103,8 @@ class RunConfig:
     pretrain: PretrainSettings
     finetune: TrainSettings
     gradients: GradientSettings
-    projector: dict[str, Any]
+    projection: dict[str, Any]
+    """The random projection of gradients."""
     features: FeatureSettings
     selector: dict[str, Any]
     references: dict[str, dict[str, Any]]
@@ -137,7 +138,7 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
     names = [f.name for f in fields(settings)]
     for key, value in tree.items():
         if key not in names:
-            raise ConfigError(f"unknown key {prefix}{key}{nearest(str(key), names)}")
+            raise ConfigError(_unknown(f"{prefix}{key}", str(key), names))
         inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
         if not inner or not isinstance(value, Mapping):
             continue
@@ -148,10 +149,11 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
             _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the known word most like `word`, or a full stop."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else "."
+def _unknown(key: str, word: str, known: Iterable[str]) -> str:
+    """Say that there is no `key`; `known` are the right words that `word` may be meant as."""
+    renamed = new_name(key)
+    hint = f"; it is {renamed} now." if renamed else nearest(word, known)
+    return f"unknown key {key}{hint}"
 
 
 def explain_override(message: str, config: DictConfig) -> str:
@@ -161,7 +163,7 @@ def explain_override(message: str, config: DictConfig) -> str:
         return message
     keys = list(leaf_keys(config))
     known = keys + sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
-    return f"unknown key {match[1]}{nearest(match[1], known)}"
+    return _unknown(match[1], match[1], known)
 
 
 def as_dict(config: DictConfig, resolve: bool = False) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
 
     With `plan=true` only say what would run; with the stage `preflight`, first what would stop it.
     """
-    from icons_repro.report.plan import plan_runs
+    from icons_repro.preflight.plan import plan_runs
     from icons_repro.report.reporter import Reporter
 
     quiet_third_parties()

@@ -34,8 +34,9 @@ from llava_preprocess import (
 )
 
 from icons_repro.core.types import Record, dialogue
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.models.assemble import prepare_tokenizer
+from icons_repro.models.batches import IGNORE
 
 IMAGE_TOKENS = 4
 Row = dict[str, Any]

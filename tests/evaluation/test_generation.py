@@ -13,7 +13,7 @@ from PIL import Image
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.evaluation.generation import (
     BatchedGenerator,
     Decoding,
@@ -21,6 +21,7 @@ from icons_repro.evaluation.generation import (
     cut_at,
     load_merged,
 )
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import load_adapter, projector
 

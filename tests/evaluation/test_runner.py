@@ -162,9 +162,9 @@ def test_errors_of_the_model_are_raised_not_reported_as_unavailable(
 def test_what_cannot_be_scored_has_a_reason_and_no_number(
     world: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icons_repro.evaluation import preflight
+    from icons_repro.evaluation import availability
 
-    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setattr(availability, "hub_reachable", lambda: False)
     results = run(
         world, tiny_base, None,
         BenchmarkSettings("llava_wild", task="llava_in_the_wild", needs_judge=True),
@@ -224,7 +224,7 @@ def test_lmms_eval_leaves_the_process_as_it_was(
 def test_the_runner_imports_nothing_heavy() -> None:
     code = (
         "import sys, icons_repro.evaluation.runner, icons_repro.evaluation.settings, "
-        "icons_repro.evaluation.tasks, icons_repro.evaluation.preflight; "
+        "icons_repro.evaluation.tasks, icons_repro.evaluation.availability; "
         "print([m for m in ('torch', 'lmms_eval', 'transformers', 'scipy') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

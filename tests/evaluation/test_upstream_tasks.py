@@ -20,7 +20,8 @@ from evaluation_samples import picture
 
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.measured import read_answers
-from icons_repro.evaluation.runner import Result, evaluate
+from icons_repro.evaluation.result import Result
+from icons_repro.evaluation.runner import evaluate
 from icons_repro.evaluation.settings import benchmarks_from_config
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmarks" / "paper.yaml"

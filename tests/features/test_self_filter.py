@@ -15,7 +15,6 @@ from icons_repro.core.settings import (
     TrainerSettings,
     TrainSettings,
 )
-from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.features.self_filter import (
     ScoreNet,
@@ -23,6 +22,7 @@ from icons_repro.features.self_filter import (
     all_but_the_tower,
     train_score_net,
 )
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
 from icons_repro.training.fit import FitJob

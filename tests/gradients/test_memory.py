@@ -16,14 +16,14 @@ from test_extract import quiet_trainer
 
 from icons_repro.core.errors import DataError
 from icons_repro.gradients import direct
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.memory import TokenLimits, is_out_of_memory
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import open_writer, remaining_batches, seal
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 LOSSES = "icons_repro.gradients.per_sample.answer_losses"
@@ -36,7 +36,7 @@ def model() -> PeftModel:
 
 def parts(model: PeftModel) -> tuple:
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    return gradients, build_projector(gradients.layout, dim=64)
+    return gradients, build_projection(gradients.layout, dim=64)
 
 
 def batches(n: int) -> list[dict[str, torch.Tensor]]:
@@ -144,8 +144,8 @@ def test_rows_given_up_are_tried_again_alone_on_the_next_run(
     plan = [batch["positions"].tolist() for batch in data]
 
     def run(left: list) -> GradientStore:
-        gradients, projector = parts(model)
-        return extract(gradients, projector, left, folder, n_rows=10, trainer=quiet_trainer())
+        gradients, projection = parts(model)
+        return extract(gradients, projection, left, folder, n_rows=10, trainer=quiet_trainer())
 
     sizes: list[int] = []
     monkeypatch.setattr(LOSSES, room_for(9, sizes, never=7))

@@ -22,7 +22,7 @@ POOLS = range(201, 209)
 def row(selector: str, pool: int, scores: Sequence[float], **changes: object) -> Row:
     made = {
         "world": "w", "pool": f"pool{pool}", "pool_seed": pool, "seed": 0, "selector": selector,
-        "settings": "", "budget": 0.2, "steps": "same_epochs", "commit": "c",
+        "settings": "", "budget": 0.2, "regime": "same_epochs", "commit": "c",
         "scores": tuple(zip(BENCHMARKS, scores, strict=True)),
     }  # fmt: skip
     return Row(**(made | changes))  # type: ignore[arg-type]
@@ -35,8 +35,8 @@ def study_rows(gain: float = 5.0) -> list[Row]:
     for pool in POOLS:
         luck = rng.normal(0, 1, 2)
         rows += [
-            row("full", pool, [70, 80], budget=1.0, steps=""),
-            row("blind", pool, [20, 30], budget=0.0, steps=""),
+            row("full", pool, [70, 80], budget=1.0, regime=""),
+            row("blind", pool, [20, 30], budget=0.0, regime=""),
             row("random", pool, 50 + luck),
             row("icons", pool, 50 + luck + rng.normal(gain, 1, 2)),
         ]

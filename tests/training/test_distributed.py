@@ -137,7 +137,7 @@ def test_two_agents_started_by_hand_train_as_two_devices_of_one_node(
 HAND = """
 import os, sys
 from pathlib import Path
-from icons_repro.training.distributed import join
+from icons_repro.training.worker import join
 from icons_repro.training.fit import FitJob, fit
 out = Path(sys.argv[2])
 if int(os.environ["RANK"]):

@@ -56,8 +56,9 @@ class TrainSettings:
     scripts/v1_5/finetune_lora.sh)."""
 
     epochs: int = 1
-    steps: Literal["same_epochs", "same_steps"] = "same_epochs"
-    """`same_epochs` passes over the subset; `same_steps` takes as many steps as the full pool."""
+    regime: Literal["same_epochs", "same_steps"] = "same_epochs"
+    """What a subset shares with the full pool: `same_epochs`, as many passes over its rows;
+    `same_steps`, as many optimizer steps."""
     batch_size: int = 128
     """Global batch, over all devices and accumulated micro-batches."""
     micro_batch: int = 16
@@ -110,7 +111,7 @@ class PoolSettings(DataSettings, RecordPolicy):
     rows: int | None = placement(None)
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
-    """Settings of the tiny world (data/tiny/settings.py)."""
+    """Settings of the tiny world (tiny/settings.py)."""
     blocks: dict[str, int] | None = None
     """Rows of each contiguous block of the file, in its order: they name the rows' sources. None:
     rows say themselves (`source`, `task_name`), or their image's top folder does."""
@@ -168,7 +169,7 @@ class ModelSettings:
     width: int = 96
     """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""
     shape: dict[str, int] | None = placement(None)  # noqa: RUF009
-    """Widths and depths, for plans made before the checkpoint is there (report/cost.py)."""
+    """Widths and depths, for plans made before the checkpoint is there (preflight/cost.py)."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,10 @@ class GradientSettings:
     """`loop` is the slow, obvious way: one sample, one backward."""
     parameters: str = "lora"
     """"lora", "lora+projector", or a regular expression over parameter names."""
-    train_feature: Literal["sgd", "adam", "sign"] = "sgd"
-    val_feature: Literal["sgd", "adam", "sign"] = "sgd"
+    train_direction: Literal["sgd", "adam", "sign"] = "sgd"
+    """What of a pool row's gradient is scored: itself, Adam's step along it, or its signs."""
+    val_direction: Literal["sgd", "adam", "sign"] = "sgd"
+    """The same of a validation row."""
     normalise_subtasks: bool = True
     """False leaves the validation gradients of tasks with sub-tasks (MME's) at their length, as
     ICONS' released code does."""
@@ -265,7 +268,7 @@ class FeatureSettings:
     token_budget: int = placement(4096)
     """Padded tokens in one batch."""
     instance_parameters: str = r"\.self_attn\..*\.lora_[AB]\."
-    """Whose gradients TIVE reads: the attention's LoRA. Projected as the run's `projector` says."""
+    """Whose gradients TIVE reads: the attention's LoRA, in the run's `projection`."""
     released: str | None = None
     """A published subset in LLaVA's JSON, for `selector=released`."""
     self_filter: SelfFilterSettings = field(default_factory=SelfFilterSettings)

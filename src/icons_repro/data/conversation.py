@@ -22,10 +22,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
 from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token
 
-IGNORE = -100
 ROLES = {"human": "user", "gpt": "assistant"}
 WRITTEN_TAG = "\ufdd0" * len(IMAGE_TOKEN)
 """Stands for an image tag that is text, while the template is rendered; no text has this."""

@@ -22,8 +22,9 @@ from icons_repro.data.batching import (
     token_budget_batches,
 )
 from icons_repro.data.conversation import ConversationEncoder
-from icons_repro.data.dataset import Batch, Collator, ConversationDataset
+from icons_repro.data.dataset import Collator, ConversationDataset
 from icons_repro.data.records import RecordTable
+from icons_repro.models.batches import Batch
 from icons_repro.models.llava import load_processor
 
 

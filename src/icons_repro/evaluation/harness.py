@@ -17,11 +17,12 @@ from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
 from tqdm import tqdm
 
+from icons_repro.evaluation.answerer import Answerer
 from icons_repro.evaluation.answers import AnswerSlices, answer_rows, judge_gave_up, write_rows
+from icons_repro.evaluation.availability import dataset_problem
 from icons_repro.evaluation.isolation import Overheard, contained
 from icons_repro.evaluation.lmms_model import LlavaLmms, SliceAnswered
-from icons_repro.evaluation.preflight import dataset_problem
-from icons_repro.evaluation.runner import Answerer, not_available
+from icons_repro.evaluation.result import not_available
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.statistics import standard_error, units_of
 from icons_repro.evaluation.tasks import CACHE, write_override

@@ -11,7 +11,8 @@ from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.dataset import mean_colour
 from icons_repro.data.images import pad_to_square
-from icons_repro.evaluation.runner import Answerer, Evaluation
+from icons_repro.evaluation.answerer import Answerer
+from icons_repro.evaluation.runner import Evaluation
 from icons_repro.evaluation.settings import BenchmarkSettings, benchmarks_from_config
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.evaluation.tasks import local_benchmarks, write_local_tasks

@@ -89,7 +89,7 @@ def _parquet_names(parquet_dir: Path) -> list[str]:
 
 
 def _template(name: str) -> str:
-    return (resources.files(__package__) / "tiny_tasks" / f"{name}.yaml").read_text()
+    return (resources.files(__package__) / "local_tasks" / f"{name}.yaml").read_text()
 
 
 def _flow(value: Any) -> str:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
-from icons_repro.data.dataset import Batch
-from icons_repro.features.forward_stats import answer_losses
+from icons_repro.models.answers import token_losses
+from icons_repro.models.batches import Batch
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import (
-    PROJECTOR,
     attach_lora,
     checkpoint_layers,
     require_float32,
 )
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.training.callbacks import MetricsWriter, OnMetrics
 from icons_repro.training.fit import FitJob, plan_schedule
-from icons_repro.training.module import cosine_with_warmup
+from icons_repro.training.module import model_groups, optimizer_of
 from icons_repro.training.progress import StageProgress
 
 ROWS_AT_ONCE = 65_536
@@ -105,27 +103,17 @@ class ScoreTuner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the weighted loss of a batch; 0 if none of its answers is left."""
         torch.manual_seed(hash((self.settings.seed, batch_idx)))
-        losses, tokens = answer_losses(self.model, batch)
+        losses, rows = token_losses(self.model, batch)
         weights = self.net(batch["positions"]).softmax(dim=0)
-        weighted = weights[tokens.rows] * losses
+        weighted = weights[rows] * losses
         return len(weights) * weighted.sum() / max(len(losses), 1)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> Any:
         """AdamW with a rate each for model, projector and score net; cosine with warm-up."""
-        s = self.settings.train
-        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for n, p in trained if PROJECTOR not in n], "lr": s.learning_rate},
-            {"params": [p for n, p in trained if PROJECTOR in n], "lr": s.projector_learning_rate},
-            {"params": list(self.net.parameters()), "lr": self.settings.score_rate},
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=s.weight_decay)
-        warmup = math.ceil(s.warmup_ratio * self.steps)
-        schedule = LambdaLR(optimizer, lambda i: cosine_with_warmup(i, self.steps, warmup))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        trained = ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+        groups = model_groups(trained, self.settings.train)
+        groups.append({"params": list(self.net.parameters()), "lr": self.settings.score_rate})
+        return optimizer_of(groups, self.settings.train, self.steps)
 
 
 def train_score_net(
@@ -152,16 +140,13 @@ def train_score_net(
     image, text = (np.load(clip / f"{name}.npy", mmap_mode="r") for name in ("image", "text"))
     net = ScoreNet(image, text, job.seed)
     tuner = ScoreTuner(model.train(), net, settings, schedule.steps)
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         accelerator=job.trainer.accelerator,
         devices=1,
-        precision=job.trainer.precision,  # type: ignore[arg-type]
+        precision=job.trainer.precision,
         max_epochs=1,
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=settings.train.max_grad_norm,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
         callbacks=[
             MetricsWriter(out / "metrics.jsonl", on_metrics),
             StageProgress("score net"),

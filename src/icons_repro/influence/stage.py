@@ -49,7 +49,7 @@ class DirectInfluence(SharedStep):
     pool: Pool
     targets: Targets
     recipe: GradientRecipe
-    val_feature: str
+    val_direction: str
     subtasks: list[str]
     raw: list[str]
     encoding: DataSettings

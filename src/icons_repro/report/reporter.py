@@ -303,6 +303,6 @@ class Reporter:
         other = "random" if results.selector != "random" else "icons"
         return [
             f"python run.py -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
-            f"python run.py selector={results.selector} finetune.steps=same_steps",
+            f"python run.py selector={results.selector} finetune.regime=same_steps",
             "python run.py plan=true",
         ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
-from icons_repro.selection.base import check_choice, feature
+from icons_repro.selection.base import feature
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
 
 
@@ -40,9 +40,6 @@ class D2Pruning(SetSelector):
     distance: Literal["squared", "euclidean"] = "squared"
     clip: float | None = 1e-7
     """Lower bound of s; both public codes clip at 1e-7, the paper's formula does not."""
-
-    def __post_init__(self) -> None:
-        check_choice("distance", self.distance, ("squared", "euclidean"))
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Build the graph, then pick greedily."""

@@ -10,7 +10,7 @@ from icons_repro.core.types import Pool
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.data.subset import write_subset
-from icons_repro.features.load import load_feature
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.selection.artifact import spread, write_selection
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
@@ -26,7 +26,7 @@ def select(step: Select, work: Work) -> Counts:
         sources=table.sources[usable],
         words=table.words[usable],
         has_image=table.image_counts[usable] > 0,
-        features={n: load_feature(n, work.path(s), usable) for n, s in step.features.items()},
+        features={n: FEATURES[n].load(work.path(s), usable) for n, s in step.features.items()},
     )
     k = budget_to_k(float(step.budget), len(seen))
     chosen = build_selector(step.selector).select(seen, k, np.random.default_rng(step.seed))

@@ -11,7 +11,7 @@ import numpy as np
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import Index, neighbour_index
-from icons_repro.features.rows import Rows, ordered_map
+from icons_repro.features.rows import FeatureRows, ordered_map
 from icons_repro.selection.base import feature
 from icons_repro.selection.self_sup import joint_clip
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
@@ -78,7 +78,7 @@ class SelfFilter(SetSelector):
 class _FreeNeighbours:
     """The nearest rows not taken yet. Searches many rows at once, ahead of need."""
 
-    rows: Rows
+    rows: FeatureRows
     index: Index
     count: int
     likely: np.ndarray

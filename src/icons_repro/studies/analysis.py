@@ -30,7 +30,7 @@ class Method:
     """One method in one regime."""
 
     name: str
-    steps: str
+    regime: str
     budget: float
     by_pool: Mapping[str, tuple[float, float]]
     """Rel. and above blind of each pool, means over its seeds."""
@@ -45,7 +45,7 @@ class Paired:
 
     a: str
     b: str
-    steps: str
+    regime: str
     budget: float
     difference: Estimate
     p_value: float
@@ -92,12 +92,12 @@ def analyse(rows: Sequence[Row], against: Sequence[str]) -> Findings:
         if _place(row) not in places:
             found.notes.append(f"{_called(row)}: no full data or blind scores on its pool")
         else:
-            groups[names[row.selector, row.settings], row.budget, row.steps].append(row)
-    for (name, budget, steps), members in groups.items():
+            groups[names[row.selector, row.settings], row.budget, row.regime].append(row)
+    for (name, budget, regime), members in groups.items():
         shares = _shares(members, full, blind, found)
         if shares:
-            found.methods.append(_method(name, budget, steps, members, shares))
-    found.methods.sort(key=lambda m: (m.steps, m.budget, -m.above_blind.value))
+            found.methods.append(_method(name, budget, regime, members, shares))
+    found.methods.sort(key=lambda m: (m.regime, m.budget, -m.above_blind.value))
     found.pairs = [pair for rival in against for pair in _against(found.methods, rival)]
     found.notes += _missing(found)
     return found
@@ -171,7 +171,7 @@ def _shares(
 def _method(
     name: str,
     budget: float,
-    steps: str,
+    regime: str,
     members: Sequence[Row],
     shares: Mapping[str, tuple[float, float]],
 ) -> Method:
@@ -180,7 +180,7 @@ def _method(
     benchmarks = dict.fromkeys(n for row in kept for n, _ in row.scores)
     scores = [dict(row.scores) for row in kept]
     return Method(
-        name, steps, budget, shares,
+        name, regime, budget, shares,
         relative=estimate([relative for relative, _ in shares.values()]),
         above_blind=estimate([above for _, above in shares.values()]),
         benchmarks={
@@ -193,8 +193,8 @@ def _method(
 def _against(methods: Sequence[Method], rival: str) -> list[Paired]:
     pairs: list[Paired] = []
     for theirs in (m for m in methods if m.name == rival):
-        regime = (theirs.steps, theirs.budget)
-        beside = [m for m in methods if (m.steps, m.budget) == regime and m is not theirs]
+        at = (theirs.regime, theirs.budget)
+        beside = [m for m in methods if (m.regime, m.budget) == at and m is not theirs]
         found = {}
         for mine in beside:
             if both := [pool for pool in mine.by_pool if pool in theirs.by_pool]:
@@ -203,7 +203,7 @@ def _against(methods: Sequence[Method], rival: str) -> list[Paired]:
                 )
         corrected = holm({name: difference.p_value for name, difference in found.items()})
         pairs += [
-            Paired(name, rival, theirs.steps, theirs.budget, d, corrected[name], pools_needed(d))
+            Paired(name, rival, theirs.regime, theirs.budget, d, corrected[name], pools_needed(d))
             for name, d in found.items()
         ]
     return pairs
@@ -212,7 +212,7 @@ def _against(methods: Sequence[Method], rival: str) -> list[Paired]:
 def _missing(found: Findings) -> list[str]:
     """Name the methods that lack pools that others have."""
     return [
-        f"{m.name}, {m.steps}: on {len(m.by_pool)} of {len(found.pools)} pools"
+        f"{m.name}, {m.regime}: on {len(m.by_pool)} of {len(found.pools)} pools"
         for m in found.methods
         if len(m.by_pool) < len(found.pools)
     ]

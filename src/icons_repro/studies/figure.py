@@ -21,13 +21,13 @@ def draw(found: Findings, path: Path) -> None:
     matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot
 
-    regimes = list(dict.fromkeys((m.steps, m.budget) for m in found.methods))
-    most = max(sum((m.steps, m.budget) == regime for m in found.methods) for regime in regimes)
+    regimes = list(dict.fromkeys((m.regime, m.budget) for m in found.methods))
+    most = max(sum((m.regime, m.budget) == regime for m in found.methods) for regime in regimes)
     figure, axes = pyplot.subplots(
         1, len(regimes), squeeze=False, figsize=(WIDTH * len(regimes), 1.2 + ROW * most)
     )
-    for axis, (steps, budget) in zip(axes[0], regimes, strict=True):
-        methods = [m for m in found.methods if (m.steps, m.budget) == (steps, budget)][::-1]
+    for axis, (regime, budget) in zip(axes[0], regimes, strict=True):
+        methods = [m for m in found.methods if (m.regime, m.budget) == (regime, budget)][::-1]
         for place, method in enumerate(methods):
             dots = [above for _, above in method.by_pool.values()]
             axis.plot(dots, [place] * len(dots), ".", color=DOT, zorder=1)
@@ -38,7 +38,7 @@ def draw(found: Findings, path: Path) -> None:
         axis.set_yticks(range(len(methods)), [m.name for m in methods])
         axis.axvline(100, color="0.6", linewidth=0.8, linestyle="--")
         axis.set_xlabel("above blind, % of full data")
-        axis.set_title(f"{steps}, {100 * budget:g}% of the pool, {len(found.pools)} pools")
+        axis.set_title(f"{regime}, {100 * budget:g}% of the pool, {len(found.pools)} pools")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

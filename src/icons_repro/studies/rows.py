@@ -18,9 +18,9 @@ from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
 from icons_repro.report.runs import BLIND, SweepRun
 
 FILE = "results.csv"
-MADE = ("world", "pool", "pool_seed", "seed", "selector", "settings", "budget", "steps", "commit")
+MADE = ("world", "pool", "pool_seed", "seed", "selector", "settings", "budget", "regime", "commit")
 """The columns before the benchmarks' scores."""
-VARIES = ("seed", "steps")
+VARIES = ("seed", "regime")
 """Of a training's settings: what rows of one study may differ in."""
 
 
@@ -40,7 +40,7 @@ class Row:
     settings: str
     """The selector's own settings, as JSON."""
     budget: float
-    steps: str
+    regime: str
     """How long it trained: "same_epochs", "same_steps"; "" for a reference that has one length."""
     commit: str
     scores: tuple[tuple[str, float], ...]
@@ -50,7 +50,7 @@ class Row:
     def key(self) -> tuple[Any, ...]:
         """What two rows of one model share."""
         return (self.world, self.pool, self.seed, self.selector, self.settings, self.budget,
-                self.steps)  # fmt: skip
+                self.regime)  # fmt: skip
 
 
 def rows_of(run: SweepRun) -> Iterator[Row]:
@@ -64,9 +64,9 @@ def rows_of(run: SweepRun) -> Iterator[Row]:
         raise DataError(f"{run.name} has no config.yaml: it cannot be told what made its scores.")
     settings, found = run.settings, run.results
     own = {k: v for k, v in settings.items() if k.startswith("selector.")}
-    steps = str(settings.get("finetune.steps", ""))
-    lines = [(found.selector, own, found.budget, steps, run.scores)]
-    for name, budget, length in ((FULL, 1.0, ""), (RANDOM, found.budget, steps), (BLIND, 0.0, "")):
+    regime = str(settings.get("finetune.regime", ""))
+    lines = [(found.selector, own, found.budget, regime, run.scores)]
+    for name, budget, length in ((FULL, 1.0, ""), (RANDOM, found.budget, regime), (BLIND, 0.0, "")):
         if scores := run.scores_of(name):
             lines.append((name, {}, budget, length, scores))
     for selector, options, budget, length, scores in lines:
@@ -78,7 +78,7 @@ def rows_of(run: SweepRun) -> Iterator[Row]:
             selector=selector,
             settings=_text(selector, options),
             budget=float(budget),
-            steps=length,
+            regime=length,
             commit=str(_manifest(run, found.selection).get("commit", ""))[:10],
             scores=tuple(sorted(scores.items())),
         )
@@ -143,7 +143,7 @@ def _parsed(line: dict[str, Any], benchmarks: Sequence[str], place: str) -> Row:
         scores = tuple((name, float(line[name])) for name in benchmarks if line[name])
         row = Row(
             line["world"], line["pool"], int(line["pool_seed"]), int(line["seed"]),
-            line["selector"], line["settings"], float(line["budget"]), line["steps"],
+            line["selector"], line["settings"], float(line["budget"]), line["regime"],
             line["commit"], scores,
         )  # fmt: skip
     except (TypeError, ValueError) as error:

@@ -13,13 +13,13 @@ from icons_repro.studies.analysis import Findings, Method, Paired
 
 def tables(found: Findings) -> list[Cells]:
     """Return, for each budget and length of training, the methods and the paired differences."""
-    regimes = list(dict.fromkeys((m.steps, m.budget) for m in found.methods))
+    regimes = list(dict.fromkeys((m.regime, m.budget) for m in found.methods))
     made = []
-    for steps, budget in regimes:
-        title = f"{steps}, {100 * budget:g}% of the pool, {len(found.pools)} pools"
-        methods = [m for m in found.methods if (m.steps, m.budget) == (steps, budget)]
+    for regime, budget in regimes:
+        title = f"{regime}, {100 * budget:g}% of the pool, {len(found.pools)} pools"
+        methods = [m for m in found.methods if (m.regime, m.budget) == (regime, budget)]
         made.append(_methods(title, methods, found.over))
-        pairs = [p for p in found.pairs if (p.steps, p.budget) == (steps, budget)]
+        pairs = [p for p in found.pairs if (p.regime, p.budget) == (regime, budget)]
         for rival in dict.fromkeys(p.b for p in pairs):
             made.append(_pairs(title, rival, [p for p in pairs if p.b == rival]))
         made.append(_benchmarks(title, methods))

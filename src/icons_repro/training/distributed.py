@@ -17,8 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,6 @@ from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
-POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,24 +50,6 @@ class Place:
     def job(self, out: Path) -> Path:
         """Return the file by which rank 0 tells the others where and what to train."""
         return out / f"job-{self.launch}.json"
-
-
-def join(final: Path, ready: Callable[[], bool]) -> None:
-    """Be one of the other ranks: wait for rank 0's job, and train with it.
-
-    `final` is the step's folder, beside which its attempts are; `ready` says whether it is finished
-    after all. What rank 0 fails at, torchrun or srun ends for all.
-    """
-    from icons_repro.training.fit import FitJob, fit_here
-
-    place = Place.here()
-    while not ready():
-        for out in sorted(final.parent.glob(f"{final.name}.*.part")):
-            if place.job(out).is_file():
-                job = FitJob.from_json(place.job(out).read_text())
-                fit_here(job, out, world_size=place.size, rank=place.rank)
-                return
-        time.sleep(POLL)
 
 
 def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:

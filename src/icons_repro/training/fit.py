@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from icons_repro.data.datamodule import (
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
+COUNTED = ("rows", "steps", "trained_parameters")
+"""What of it a step's manifest repeats."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class FitJob:
     """`.npy` file of pool positions, int64 `[k]`."""
     seed: int
     steps_as_rows: int | None = None
-    """With `train.steps=same_steps`: take the steps that this many rows would take."""
+    """With `train.regime=same_steps`: take the steps that this many rows would take."""
     lora: LoraSettings | None = field(default_factory=LoraSettings)
     """None trains every weight, for the tiny base alone."""
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -106,6 +110,11 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     return summary
 
 
+def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's manifest says of a training run."""
+    return {key: summary[key] for key in COUNTED}
+
+
 def plan_schedule(
     job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
 ) -> Schedule:
@@ -113,7 +122,7 @@ def plan_schedule(
     positions = np.load(job.positions)
     s = job.train
     max_steps = None
-    if s.steps == "same_steps" and job.steps_as_rows:
+    if s.regime == "same_steps" and job.steps_as_rows:
         max_steps = -(-job.steps_as_rows // s.batch_size) * s.epochs
     return training_schedule(
         positions,
@@ -210,21 +219,17 @@ def make_trainer(
         callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
     callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
     alone = t.devices * t.num_nodes == 1
-    return L.Trainer(
+    return quiet_trainer(
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
         strategy=t.strategy,
-        precision=t.precision,  # type: ignore[arg-type]
+        precision=t.precision,
         max_epochs=1,
         max_steps=job.stop_after or -1,
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=s.max_grad_norm,
-        logger=False,
         callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         default_root_dir=out,
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )

@@ -9,7 +9,6 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
-    PretrainSettings,
     TrainerSettings,
     TrainSettings,
 )
@@ -27,7 +26,7 @@ class TrainingStep(Step):
 
     def join(self, cache: Cache) -> None:
         """Train as one of the other ranks."""
-        from icons_repro.training.distributed import join
+        from icons_repro.training.worker import join
 
         join(cache.path(self), partial(cache.is_ready, self))
 
@@ -117,20 +116,3 @@ class FineTune(TrainingStep):
         from icons_repro.training import jobs
 
         return jobs.fine_tune(self, work)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pretrain(TrainingStep):
-    """The tiny base, from random weights and the pre-training corpus; every weight is trained."""
-
-    stage = "pretrain"
-    group = "pretrain"
-
-    settings: PretrainSettings
-    trainer: TrainerSettings
-
-    def run(self, work: Work) -> Counts:
-        """Write the model, and `shipped.safetensors`, which the package ships."""
-        from icons_repro.training import jobs
-
-        return jobs.pretrain(self, work)

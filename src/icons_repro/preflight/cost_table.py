@@ -1,0 +1,87 @@
+"""Print the cost of a run at the paper's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from icons_repro.preflight.cost import (
+    DEVICES,
+    UTILISATION,
+    Counts,
+    StageCost,
+    hours,
+    memory_by_part,
+)
+
+PAPER_COST = (
+    "What is known of the paper's own cost: its gradient script asks for 200 jobs of at most one "
+    "hour on one A6000, so at most 200 GPU-hours; a later paper (MAGIC, Table 5, second-hand) "
+    "gives 50 GPU-hours for selection, 66 end to end, 10 for fine-tuning on 20%, 68 to 76 on all "
+    "rows. The paper's own figure could not be verified."
+)
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the estimate stands on, said beside it."""
+
+    rows: int
+    rows_from: str
+    """Where the number of rows comes from."""
+    tokens: float
+    tokens_from: str
+
+
+def print_costs(
+    stages: Sequence[StageCost],
+    n: Counts,
+    assumptions: Assumptions,
+    devices: int,
+    console: Console | None = None,
+) -> None:
+    """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
+    console = console or Console()
+    a = assumptions
+    console.print(_table(stages))
+    console.print(
+        f"Estimates by arithmetic, not measured. {a.rows:,} rows ({a.rows_from}), {a.tokens:,.0f} "
+        f"tokens a sample ({a.tokens_from}); hours at {UTILISATION:.0%} of each device's dense "
+        "bfloat16 peak (assumed). Evaluation and image decoding are not in it.",
+        highlight=False,
+    )
+    if devices > 1:
+        console.print(
+            f"Wall time is about device-hours / {devices} with trainer.devices={devices}."
+        )
+    console.print(memory_text(memory_by_part(n)), highlight=False)
+    console.print(PAPER_COST, highlight=False)
+
+
+def _table(stages: Sequence[StageCost]) -> Table:
+    table = Table(title="Cost at the paper's scale: an estimate", title_justify="left")
+    table.add_column("stage")
+    for heading in ("samples", "steps", "PFLOP", "disk GB", *(f"{d.name}, h" for d in DEVICES)):
+        table.add_column(heading, justify="right")
+    total = StageCost(
+        "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
+    )
+    for stage in (*stages, total):
+        table.add_row(
+            stage.stage,
+            f"{stage.samples:,}" if stage.samples else "",
+            f"{stage.steps:,}" if stage.steps is not None else "",
+            f"{stage.petaflops:,.0f}",
+            f"{stage.disk_bytes / 1e9:.1f}" if stage.disk_bytes else "",
+            *(f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES),
+        )
+    return table
+
+
+def memory_text(parts: Mapping[str, float]) -> str:
+    """Return "17.1 GB a device before activations: 13.5 frozen weights, ..."."""
+    listed = ", ".join(f"{size / 1e9:.1f} {name}" for name, size in parts.items())
+    return f"Training needs {sum(parts.values()) / 1e9:.1f} GB before activations: {listed}."
