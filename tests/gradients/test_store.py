@@ -226,6 +226,6 @@ def test_a_mark_that_was_cut_in_the_middle_counts_as_none(tmp_path: Path) -> Non
 def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
     filled(tmp_path / "s", unit_rows(4, 8))
     info = tmp_path / "s" / "info.json"
-    info.write_text(info.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(DataError, match="store format 1, this program reads 2"):
+    info.write_text(info.read_text().replace('"format": 3', '"format": 2'))
+    with pytest.raises(DataError, match="store format 2, this program reads 3"):
         GradientStore.open(tmp_path / "s")
