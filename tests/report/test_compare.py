@@ -169,7 +169,8 @@ def test_a_side_of_several_methods_is_refused_with_a_way_out(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"icons at 0\.2 \(3\), less at 0\.2 \(3\)\. Give one"):
         compare(tmp_path, tmp_path / "less")
     for steps in ("same_epochs", "same_steps"):
-        two_methods(tmp_path / "y", sub=steps, config={"finetune": {"steps": steps}})  # of before its renaming
+        old = {"finetune": {"steps": steps}}  # as runs had it before the key was renamed
+        two_methods(tmp_path / "y", sub=steps, config=old)
     with pytest.raises(UserError, match=r"two methods: finetune\.regime=same_"):
         compared(tmp_path / "y")
     found = compare(

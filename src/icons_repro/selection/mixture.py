@@ -11,7 +11,7 @@ import numpy as np
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
 from icons_repro.influence.ranks import by_task
-from icons_repro.selection.base import check_choice, top_k
+from icons_repro.selection.base import top_k
 from icons_repro.selection.icons import task_influence
 from icons_repro.selection.random import uniform_by_key
 from icons_repro.selection.random_per_source import highest_per_group
@@ -40,7 +40,6 @@ class Mixture(SetSelector):
     """Target tasks that take part; None is all of them."""
 
     def __post_init__(self) -> None:
-        check_choice("weights", self.weights, ("uniform", "temperature", "targets"))
         if not self.temperature > 0:
             raise ConfigError(f"selector.temperature={self.temperature}: give a number above 0.")
 
