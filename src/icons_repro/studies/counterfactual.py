@@ -73,7 +73,7 @@ def measure(run: SweepRun, targets: Path, device: str = "cpu") -> dict[str, floa
 
     from icons_repro.core.settings import DataSettings
     from icons_repro.data.datamodule import PassPlan, open_dataset
-    from icons_repro.features.forward_stats import sample_losses
+    from icons_repro.models.answers import answer_losses
     from icons_repro.models.llava import load_model
     from icons_repro.models.lora import load_adapter
 
@@ -89,8 +89,8 @@ def measure(run: SweepRun, targets: Path, device: str = "cpu") -> dict[str, floa
         rows = np.flatnonzero(dataset.table.usable)
         batches = PassPlan.of(dataset, collate, rows, token_budget=8192)
         with torch.inference_mode():
-            losses = [sample_losses(model, b) for b in batches.loader("00000-of-00001")]
-        found[task.name] = float(torch.cat(losses).double().nanmean())
+            losses = [answer_losses(model, b) for b in batches.loader("00000-of-00001")]
+        found[task.name] = float(torch.cat(losses).double().mean())
     return found
 
 
