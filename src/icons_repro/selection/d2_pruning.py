@@ -44,6 +44,11 @@ class D2Pruning(SetSelector):
     def __post_init__(self) -> None:
         check_choice("distance", self.distance, ("squared", "euclidean"))
 
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search is exact; faiss's other kinds of index work on the CPU."""
+        return self.index == "Flat"
+
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Build the graph, then pick greedily."""
         margin = np.asarray(feature(pool, "forward_stats")["margin"], dtype=np.float64)
