@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import partial
 
 from icons_repro.core.build import Options, build
 from icons_repro.core.errors import UserError
+from icons_repro.core.faults import in_one_line
 from icons_repro.core.step import Step
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.logs import log_of
@@ -47,6 +50,19 @@ class InlineExecutor:
             path = log_of(ledger.cache, step)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(traceback.format_exc())
-            ledger.fail(step, f"{type(error).__name__}: {error}", path)
+            ledger.fail(step, in_one_line(error, step) or f"{type(error).__name__}: {error}", path)
         else:
             ledger.finish(step)
+        finally:
+            _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Leave a GPU's memory to what comes next, which may be another process on the same GPU.
+
+    torch keeps what it has freed, and models are freed late where they are in reference cycles.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from icons_repro.core.errors import UserError
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 from icons_repro.training.fit import FitJob, fit_here
 
@@ -22,6 +23,9 @@ def main() -> int:
         fit_here(job, Path(sys.argv[2]), world_size=world_size, rank=rank)
     except Stopped:
         return STOPPED
+    except UserError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
     return 0
 
 
