@@ -131,18 +131,18 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
 ) -> None:
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    original = LlavaLmms._answer
+    original = LlavaLmms._inputs
 
-    def dies_on_words(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def dies_on_words(self: LlavaLmms, requests: Any, batch: Any) -> Any:
         if requests[0].args[4] == "words":
             raise KeyboardInterrupt
-        return original(self, requests, rows, decoding)
+        return original(self, requests, batch)
 
-    monkeypatch.setattr(LlavaLmms, "_answer", dies_on_words)
+    monkeypatch.setattr(LlavaLmms, "_inputs", dies_on_words)
     with pytest.raises(KeyboardInterrupt):
         run(world, tiny_base, adapter)
     assert list(runner.read_scores(world / "out")) == ["presence"]
-    monkeypatch.setattr(LlavaLmms, "_answer", original)
+    monkeypatch.setattr(LlavaLmms, "_inputs", original)
     assert set(run(world, tiny_base, adapter)) == {"presence", "words"}
 
 
@@ -151,7 +151,7 @@ def test_errors_of_the_model_are_raised_not_reported_as_unavailable(
 ) -> None:
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    def out_of_memory(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def out_of_memory(self: LlavaLmms, inputs: Any, decoding: Any) -> list[str]:
         raise MemoryError("the batch is too large")
 
     monkeypatch.setattr(LlavaLmms, "_answer", out_of_memory)
@@ -189,9 +189,9 @@ def test_a_failing_judge_leaves_no_score(
     import icons_repro.evaluation.runner as module
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    def answer(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def answer(self: LlavaLmms, inputs: Any, decoding: Any) -> list[str]:
         logger.info("GPT API failed to answer. ")
-        return ["A"] * len(rows)
+        return ["A"] * len(inputs["input_ids"])
 
     monkeypatch.setattr(LlavaLmms, "_answer", answer)
     monkeypatch.setattr(module, "judge_problem", lambda benchmark: None)
