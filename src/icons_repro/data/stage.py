@@ -28,6 +28,7 @@ class Pool(Step):
 
     stage = "pool"
     group = "prepare"
+    version = 2  # all tags of a turn ask for a row's one image; labels are LLaVA's
     light = True
 
     policy: RecordPolicy
@@ -101,6 +102,7 @@ class Targets(Step):
 
     stage = "targets"
     group = "prepare"
+    version = 2  # as the pool's
     light = True
 
     policy: RecordPolicy
