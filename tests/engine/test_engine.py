@@ -223,7 +223,7 @@ def test_one_process_leaves_a_gpus_memory_to_what_comes_next(
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(gc.get_count()[2] == 0))
     InlineExecutor({}).run(Ledger(diamond(fails="user"), Cache(tmp_path)))
-    assert given == [True] * 4, "after each step that was begun, also one that failed"
+    assert given == [True] * 4, "before each step, also after one that failed"
 
 
 def test_planning_a_graph_touches_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
-"""Whether this machine's devices can do what a trainer asks of them."""
+"""This machine's devices: whether they can do what a trainer asks, and their memory afterwards."""
 
 from __future__ import annotations
+
+import gc
+import sys
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import TrainerSettings
@@ -49,3 +52,14 @@ def bfloat16_problem(trainer: TrainerSettings) -> str | None:
         "take a GPU of compute capability 8.0 or more, or trainer.precision=32-true "
         "trainer.model_dtype=float32"
     )
+
+
+def give_memory_back() -> None:
+    """Leave a GPU's memory to what comes next, which may be another process on the same GPU.
+
+    torch keeps what it has freed, and models are freed late where they are in reference cycles.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

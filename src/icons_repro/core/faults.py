@@ -16,7 +16,7 @@ _NO_MEMORY = re.compile(
 )
 _NO_ROOM = re.compile(
     r"No space left on device|Disk quota exceeded"
-    r"|\d+ requested and \d+ written"  # numpy's tofile
+    r"|Not enough free space to write|\d+ requested and \d+ written"  # numpy
     r"|PytorchStreamWriter failed writing|inline_container.*(failed|unexpected pos)",  # torch.save
     re.IGNORECASE | re.DOTALL,
 )

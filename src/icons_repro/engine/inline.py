@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,16 +51,3 @@ class InlineExecutor:
             ledger.fail(step, in_one_line(error, step) or f"{type(error).__name__}: {error}", path)
         else:
             ledger.finish(step)
-        finally:
-            _give_memory_back()
-
-
-def _give_memory_back() -> None:
-    """Leave a GPU's memory to what comes next, which may be another process on the same GPU.
-
-    torch keeps what it has freed, and models are freed late where they are in reference cycles.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        gc.collect()
-        torch.cuda.empty_cache()
