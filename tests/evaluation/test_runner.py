@@ -94,10 +94,11 @@ def test_a_perfect_answerer_scores_100(
         for name in ("words", "presence")
     }
 
-    def perfect(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
-        return [known[requests[r].args[4]][requests[r].args[3]].upper() for r in rows]
+    def perfect(self: LlavaLmms, requests: Any, batch: Any) -> list[str]:
+        return [known[requests[r].args[4]][requests[r].args[3]].upper() for r in batch[1]]
 
-    monkeypatch.setattr(LlavaLmms, "_answer", perfect)
+    monkeypatch.setattr(LlavaLmms, "_inputs", perfect)
+    monkeypatch.setattr(LlavaLmms, "_answer", lambda self, inputs, decoding: inputs)
     results = run(world, tiny_base, None)
     assert {name: result["score"] for name, result in results.items()} == {
         "presence": 100.0,
