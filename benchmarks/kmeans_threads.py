@@ -3,7 +3,9 @@
     python benchmarks/kmeans_threads.py [--rows 8192] [--json FILE] [--tiny]
 
 One thread and all cores take turns on rows of width 4,096 (Vicuna-7B's); every thread's BLAS has
-one thread, so that bits do not depend on their number. Seconds are medians over the rounds.
+one thread, so that bits do not depend on their number. Seconds are medians over the rounds. On a
+busy machine read the gain by processor time: what one thread takes in all, over what the main
+thread takes alone and its share of what the others take.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import os
 import statistics
 import time
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from machine import machine
@@ -25,18 +28,43 @@ ROUNDS = 5
 CENTROIDS = 2000
 
 
-def seconds_by_threads(rows: int) -> dict[int, float]:
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of one pass."""
+
+    wall: float
+    processor: float
+    """Of all threads together."""
+    alone: float
+    """Of the main thread, while the others wait for it or work ahead."""
+
+
+def passes(rows: int) -> dict[int, Taken]:
     """Time one pass by one thread and by all cores, in turns."""
     data = clustered_rows(rows, 4096)
     centroids = data.gather(slice(0, min(rows, CENTROIDS)))
-    taken: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
+    taken: dict[int, list[Taken]] = {1: [], os.cpu_count() or 1: []}
     for _ in range(ROUNDS):
-        for threads, seconds in taken.items():
+        for threads, rounds in taken.items():
             assigner = make_assigner("cpu", centroids, spherical=True)
-            start = time.perf_counter()
+            wall, processor, alone = time.perf_counter(), time.process_time(), time.thread_time()
             _assign(data, assigner, threads)
-            seconds.append(time.perf_counter() - start)
-    return {threads: statistics.median(seconds) for threads, seconds in taken.items()}
+            rounds.append(
+                Taken(
+                    time.perf_counter() - wall,
+                    time.process_time() - processor,
+                    time.thread_time() - alone,
+                )
+            )
+    return {
+        n: Taken(*map(statistics.median, zip(*map(astuple, r), strict=True)))
+        for n, r in taken.items()
+    }
+
+
+def gain(one: Taken, many: Taken, threads: int) -> float:
+    """Return how many times faster many threads can be, by processor time."""
+    return one.processor / (many.alone + (many.processor - many.alone) / threads)
 
 
 def main() -> None:
@@ -48,11 +76,16 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = 256 if arguments.tiny else arguments.rows
     where = machine()
-    seconds = seconds_by_threads(rows)
+    found = passes(rows)
     print(f"{where}\n{rows:,} rows x 4,096, {min(rows, CENTROIDS):,} centroids")
-    for threads, median in seconds.items():
-        print(f"{threads} thread(s): {median:.2f} s, {seconds[1] / median:.2f}x")
+    for threads, taken in found.items():
+        print(
+            f"{threads} thread(s): {taken.wall:.2f} s, {found[1].wall / taken.wall:.2f}x; "
+            f"processor {taken.processor:.2f} s, {taken.alone:.2f} of it alone, "
+            f"{gain(found[1], taken, threads):.2f}x"
+        )
     if arguments.json:
+        seconds = {threads: asdict(taken) for threads, taken in found.items()}
         figures = {"machine": where, "rows": rows, "seconds": seconds}
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -200,13 +200,16 @@ def at_paper_size(rows: int, only: tuple[str, ...], tiny: bool) -> dict[str, Any
     light = [n for n in SELECTORS if n.split(" ")[0] not in HEAVY and n.startswith(only)]
     size = 5000 if tiny else SIZES[0]
     print(machine())
-    print(f"{'measured':24}{size:>10,} rows      memory    {SIZES[1]:,} rows, extrapolated")
+    print(f"{'measured':24}{size:>10,} rows  processor      memory    {SIZES[1]:,}, extrapolated")
     measured = {}
     for name in light:
         run = measured[name] = in_fresh_process(name, size, wide=True)
         times = SIZES[1] / size
         gigabytes = run["added_bytes"] / 2**30
-        cells = f"{run['seconds']:13.2f} s {gigabytes:9.2f} GB {run['seconds'] * times:14.1f} s"
+        seconds, processor = run["seconds"], run["cpu_seconds"]
+        cells = (
+            f"{seconds:13.2f} s {processor:8.2f} s {gigabytes:8.2f} GB {processor * times:14.1f} s"
+        )
         print(f"{name:24}{cells} {gigabytes * times:8.1f} GB", flush=True)
     heavy = [n for n in HEAVY if n.startswith(only)]
     return {
