@@ -57,7 +57,7 @@ USED_DEVICES: Mapping[str, bool | None] = {
     "extract": False,
     "features": False,
     "score": None,
-    "select": None,
+    "select": False,
     "finetune": True,
     "evaluate": False,
     "export": None,

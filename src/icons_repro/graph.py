@@ -355,7 +355,13 @@ class Graph:
             method=made.name,
             budget=str(budget),
             seed=seed,
+            device=self._clustering_device() if made.uses_device else "cpu",
         )
+
+    def _clustering_device(self) -> str:
+        """The trainer's device, unless `resources.select` gives selection no GPU."""
+        row = self.config.resources.get("select")
+        return "cpu" if row and row.gpus == 0 else self.config.trainer.device
 
     def adapter(self, chosen: Select, seed: int) -> FineTune:
         """The adapter trained on `chosen`, from the base model.

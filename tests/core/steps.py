@@ -56,6 +56,10 @@ class Number(Step):
             raise UserError(f"number {self.value} is bad; choose another")
         if self.fails == "bug":
             raise ZeroDivisionError("by zero")
+        if self.fails == "disk":
+            Path("/dev/full").write_text("no room")  # as any write to a disk that is full
+        if self.fails == "memory":
+            bytearray(2**62)
         if self.fails == "killed-once" and calls(work.cache.root).count(f"number-{self.value}") < 2:
             os.kill(os.getpid(), signal.SIGKILL)
         total = sum(int((work.path(s) / "number").read_text()) for s in self.inputs.values())

@@ -63,10 +63,11 @@ def score(
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
     def run(name: str, words: list[str]) -> Result:
-        def answer(self: Any, requests: Any, rows: Any, decoding: Any) -> list[str]:
-            return [words[requests[row].args[3]] for row in rows]
+        def answer(self: Any, requests: Any, batch: Any) -> list[str]:
+            return [words[requests[row].args[3]] for row in batch[1]]
 
-        monkeypatch.setattr(LlavaLmms, "_answer", answer)
+        monkeypatch.setattr(LlavaLmms, "_inputs", answer)
+        monkeypatch.setattr(LlavaLmms, "_answer", lambda self, inputs, decoding: inputs)
         result = evaluate(tiny_base, None, [PAPER[name]], None, tmp_path / "out")[name]
         assert result["status"] == "ok", result
         return result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icons_repro.core import rowfiles
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.gradients.rows import DTYPES, RowCodec
 from icons_repro.gradients.store import GradientStore, RowStatus
@@ -164,6 +167,38 @@ def test_a_disk_that_is_too_small_is_refused_with_the_numbers(
     with pytest.raises(DataError, match=r"6\.8\d GB; the disk has 5\.00 GB free"):
         new_writer(tmp_path / "s", 665_298, 5120, dtype="float16")
     assert not (tmp_path / "s" / "rows.bin").exists()
+
+
+def test_a_file_system_that_cannot_reserve_blocks_is_not_written_to_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS before version 4.2, where glibc's posix_fallocate writes a byte to each block."""
+
+    class Nfs:
+        def fallocate(self, *_: object) -> int:
+            ctypes.set_errno(errno.EOPNOTSUPP)
+            return -1
+
+    monkeypatch.setattr(rowfiles, "_LIBC", Nfs())
+    rowfiles.reserve(tmp_path, {"rows.bin": 2**22}, "")
+    found = (tmp_path / "rows.bin").stat()
+    assert (found.st_size, found.st_blocks) == (2**22, 0)
+
+
+def test_a_disk_that_fills_up_while_files_are_reserved_is_named_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def fallocate(self, *_: object) -> int:
+            ctypes.set_errno(errno.ENOSPC)
+            return -1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rowfiles, "_LIBC", Full())
+        with pytest.raises(DataError, match=r"rows\.bin: No space left on device\. Free"):
+            rowfiles.reserve(tmp_path, {"rows.bin": 4096}, "Free some.")
+    rowfiles.reserve(tmp_path, {"rows.bin": 4096}, "Free some.")
+    assert (tmp_path / "rows.bin").stat().st_size == 4096
 
 
 @pytest.mark.parametrize(

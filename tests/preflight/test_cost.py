@@ -78,3 +78,18 @@ def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes() -> None:
     text = console.export_text()
     for said in ("estimate", "not measured", "665,298 rows (data.rows)", "second-hand"):
         assert said in text
+
+
+def test_the_tables_fit_eighty_columns_and_no_figure_is_cut() -> None:
+    console = Console(record=True, width=80)
+    assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
+    stages = list(costs().values())
+    print_costs(stages, counts(MODEL, LoraSettings()), assumed, 1, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    figures = set(text.replace("│", " ").split())
+    for stage in stages:
+        whole = {f"{stage.petaflops:,.0f}", *(f"{hours(stage.petaflops, d):,.1f}" for d in DEVICES)}
+        assert {f"{stage.samples:,}", *whole} <= figures, stage.stage
+    assert "319,815,680" in figures

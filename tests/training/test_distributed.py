@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -148,9 +149,12 @@ else:
 """
 
 
-def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_path: Path) -> None:
+def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_on(
+    job: FitJob, tmp_path: Path, tiny_base: Path
+) -> None:
     out = folder(tmp_path, "dead")
-    long = replace(job, train=replace(job.train, epochs=500), trainer=TWO)
+    recipe = replace(job.train, epochs=500, resume_seconds=0.2)
+    long = replace(job, train=recipe, trainer=TWO)
     started = time.monotonic()
     (tmp_path / "job.json").write_text(long.to_json())
     process = subprocess.Popen(
@@ -170,6 +174,34 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_p
     assert process.returncode not in (0, STOPPED)
     assert time.monotonic() - killed < 60 < 60 + started
     assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
+    assert (out / "resume.ckpt").is_file()
+    stop = replace(long, trainer=TrainerSettings(), stop_after=len(losses(out)) + 2)
+    goes_on_as_if_whole(stop, out, folder(tmp_path, "whole"), tiny_base)
+
+
+def goes_on_as_if_whole(job: FitJob, cut: Path, whole: Path, start: Path) -> None:
+    """Go on in `cut` on one device or two, and compare with one device from the beginning."""
+    fit(job, cut)
+    fit(replace(job, trainer=TrainerSettings()), whole)
+    assert len(losses(cut)) == job.stop_after
+    assert losses(cut) == pytest.approx(losses(whole), rel=1e-3)
+    assert moved(cut, whole, start) < 1e-2
+
+
+def test_a_run_begun_on_one_device_goes_on_on_two_with_the_batches_that_come_next(
+    job: FitJob, tmp_path: Path, tiny_base: Path
+) -> None:
+    """Devices are no part of a run's name: whoever has GPUs takes up what others began."""
+    job = replace(job, train=replace(job.train, resume_seconds=0.0), stop_after=7)
+    first, cut = folder(tmp_path, "first"), folder(tmp_path, "cut")
+
+    def keep(line: dict[str, float]) -> None:
+        if line["step"] == 4:  # the resume point is that of step 3
+            shutil.copy(first / "resume.ckpt", cut)
+            shutil.copy(first / "metrics.jsonl", cut)
+
+    fit(job, first, keep)
+    goes_on_as_if_whole(replace(job, trainer=TWO), cut, folder(tmp_path, "whole"), tiny_base)
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])

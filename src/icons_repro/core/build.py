@@ -11,6 +11,7 @@ from pathlib import Path
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Owner, acquire, claimed, read_owner, release
+from icons_repro.core.device import give_memory_back
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.integrity import PARTS
 from icons_repro.core.step import SharedStep, Step
@@ -41,6 +42,7 @@ def build(step: Step, cache: Cache, options: Options | None = None) -> bool:
     if cache.is_ready(step):
         return True
     log.info("%s ...", step.name)
+    give_memory_back()  # what the step before this one took, whether or not it failed
     if isinstance(step, SharedStep):
         return _Shared(step, cache, options).make()
     _alone(step, cache, options)

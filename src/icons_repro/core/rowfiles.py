@@ -9,6 +9,8 @@ computed again, and a kill at any moment costs a few seconds and changes no byte
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 import time
@@ -27,6 +29,8 @@ MARKS = "marks"
 UNMARKED = np.uint8(255)
 SPARE_BYTES = 64 * 2**20
 """Disk space that must be left over when files have been reserved."""
+_LIBC = ctypes.CDLL(None, use_errno=True)
+"""For `fallocate`, which fails where `posix_fallocate` would write blocks itself."""
 
 
 def reserve(folder: Path, sizes: Mapping[str, int], remedy: str) -> None:
@@ -50,9 +54,25 @@ def reserve(folder: Path, sizes: Mapping[str, int], remedy: str) -> None:
         descriptor = os.open(folder / name, os.O_CREAT | os.O_WRONLY, 0o666)
         try:
             if size:
-                os.posix_fallocate(descriptor, 0, size)
+                _allocate(descriptor, size)
+        except OSError as error:
+            raise DataError(f"{folder / name}: {error.strerror}. {remedy}") from error
         finally:
             os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a new file its size, with its blocks where the file system can reserve them.
+
+    Where it cannot (NFS before 4.2), `posix_fallocate` writes a byte to every block, over the
+    network; there the file gets its size alone.
+    """
+    if _LIBC.fallocate(descriptor, 0, ctypes.c_longlong(0), ctypes.c_longlong(size)) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise OSError(number, os.strerror(number))
+    os.ftruncate(descriptor, size)
 
 
 def marked(folder: Path, n_rows: int, before: np.ndarray | None = None) -> np.ndarray:

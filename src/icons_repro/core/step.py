@@ -59,6 +59,8 @@ class Step:
     """Effort of a typical step of this kind, some seconds on the tiny world."""
     light: ClassVar[bool] = False
     """Needs no torch: a fresh process starts in no time."""
+    on_device: ClassVar[bool] = True
+    """Has use for the GPUs that its kind of work is given."""
 
     @abstractmethod
     def run(self, work: Work) -> Counts | None:

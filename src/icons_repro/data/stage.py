@@ -34,6 +34,7 @@ class Pool(Step):
 
     stage = "pool"
     group = "prepare"
+    version = 2  # all tags of a turn ask for a row's one image; labels are LLaVA's
     light = True
 
     policy: RecordPolicy
@@ -107,6 +108,7 @@ class Targets(Step):
 
     stage = "targets"
     group = "prepare"
+    version = 2  # as the pool's
     light = True
 
     policy: RecordPolicy

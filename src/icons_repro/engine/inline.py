@@ -10,6 +10,7 @@ from functools import partial
 
 from icons_repro.core.build import Options, build
 from icons_repro.core.errors import UserError
+from icons_repro.core.faults import in_one_line
 from icons_repro.core.step import Step
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.logs import log_of
@@ -47,6 +48,6 @@ class InlineExecutor:
             path = log_of(ledger.cache, step)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(traceback.format_exc())
-            ledger.fail(step, f"{type(error).__name__}: {error}", path)
+            ledger.fail(step, in_one_line(error, step) or f"{type(error).__name__}: {error}", path)
         else:
             ledger.finish(step)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.device import require_device
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.dataset import mean_colour
@@ -35,6 +36,7 @@ def part_names(step: Evaluate, work: Work) -> list[str]:
 
 def fill(step: Evaluate, work: Work, parts: Iterator[str]) -> None:
     """Answer the slices that come; a benchmark in one slice is scored at once."""
+    require_device(step.trainer)
     evaluation: Evaluation | None = None
     benchmarks = _benchmarks(step, work)
     for name in parts:

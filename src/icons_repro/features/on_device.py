@@ -17,6 +17,11 @@ TILE_FLOATS = 2**26
 """Similarities that exist at once: 256 MB."""
 
 
+def has_device(name: str) -> bool:
+    """Whether torch finds this device in this process."""
+    return torch.device(name).type != "cuda" or torch.cuda.is_available()
+
+
 class TorchAssigner:
     """See `assigner.Assigner`."""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
+from icons_repro.core.stop import deferred
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.models.answers import token_losses
 from icons_repro.models.batches import Batch
@@ -24,8 +26,14 @@ from icons_repro.models.lora import (
     require_float32,
 )
 from icons_repro.models.trainer import quiet_trainer
-from icons_repro.training.callbacks import MetricsWriter, OnMetrics
-from icons_repro.training.fit import FitJob, plan_schedule
+from icons_repro.training.callbacks import MetricsWriter, OnMetrics, ResumePoints
+from icons_repro.training.checkpoint import (
+    AtomicCheckpointIO,
+    keep_trained,
+    require_trained,
+    whole_resume_point,
+)
+from icons_repro.training.fit import RESUME, FitJob, plan_schedule
 from icons_repro.training.module import model_groups, optimizer_of
 from icons_repro.training.progress import StageProgress
 
@@ -95,10 +103,23 @@ class ScoreTuner(L.LightningModule):
         super().__init__()
         self.model, self.net = model, net
         self.settings, self.steps = settings, steps
+        self.strict_loading = False  # resume points hold only what is trained
 
     def on_fit_start(self) -> None:
         """Refuse to train anything that is not float32, the score net included."""
-        require_float32((n, p) for n, p in self.named_parameters() if p.requires_grad)
+        require_float32(self.trained())
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the trained parameters of model and score net."""
+        return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Drop the frozen weights from a resume point."""
+        keep_trained(checkpoint, (name for name, _ in self.trained()))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a resume point that does not hold exactly what this run trains."""
+        require_trained(checkpoint, (name for name, _ in self.trained()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the weighted loss of a batch; 0 if none of its answers is left."""
@@ -126,8 +147,10 @@ def train_score_net(
     """Train on the rows of `job` and write `difficulty.npy` `[N]` and the score net.
 
     `job.lora` None trains every weight but the vision tower's, as the original does. One device.
-    The trained model is thrown away. Returns counts.
+    A run that was cut off goes on from its last resume point. The trained model is thrown away.
+    Returns counts.
     """
+    resume = out / RESUME
     L.seed_everything(job.seed, workers=True, verbose=False)
     dataset, collate = open_dataset(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
@@ -150,12 +173,21 @@ def train_score_net(
         callbacks=[
             MetricsWriter(out / "metrics.jsonl", on_metrics),
             StageProgress("score net"),
+            ResumePoints(resume, job.train.resume_seconds),
         ],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
     )
-    trainer.fit(tuner, PoolDataModule(dataset, collate, schedule, job.data.num_workers))
+    with deferred():
+        trainer.fit(
+            tuner,
+            PoolDataModule(dataset, collate, schedule, job.data.num_workers),
+            ckpt_path=str(resume) if whole_resume_point(resume) else None,
+            weights_only=True,
+        )
     positions = np.load(job.positions)
     np.save(out / "difficulty.npy", net.difficulty(positions, len(dataset)))
     save_file(net.state_dict(), out / "score_net.safetensors")
+    resume.unlink(missing_ok=True)
     return {"rows": len(dataset), "trained_on": len(positions), "steps": trainer.global_step}
 
 

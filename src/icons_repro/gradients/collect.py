@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import torch
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.faults import is_out_of_memory
 from icons_repro.gradients.capture import IMAGE_MODULES
 from icons_repro.gradients.directions import Direction, SgdDirection
-from icons_repro.gradients.memory import TokenLimits, device_name, is_out_of_memory
+from icons_repro.gradients.memory import TokenLimits, device_name
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Accumulator, Projection
 from icons_repro.gradients.store import RowStatus
 from icons_repro.models.batches import Batch, answer_counts, take_rows
 
 log = logging.getLogger(__name__)
+ENOUGH = 16
+"""Rows that do not fit alone, before any fits, after which no other is tried."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class RowCollector:
         self._limits = limits or TokenLimits()
         self._workload = _workload(gradients, projection)
         self._checked = False
+        self._alone: int | None = 0
+        """Rows given up while none has fitted; None once one has."""
 
     def __call__(self, batch: Batch) -> BatchRows:
         """Return the batch's rows.
@@ -69,7 +74,8 @@ class RowCollector:
         ever shortened.
 
         Raises:
-            UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained.
+            UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained; or
+                row after row does not fit, from the first on.
         """
         n, width = batch["input_ids"].shape
         device = device_name(batch["input_ids"].device)
@@ -77,7 +83,9 @@ class RowCollector:
         if n > room:
             return self._in_parts(batch, room)
         try:
-            return self._collect(batch)
+            rows = self._collect(batch)
+            self._alone = None
+            return rows
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -85,7 +93,7 @@ class RowCollector:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if n == 1:
-            return self._given_up(batch)
+            return self._given_up(batch, device)
         self._limits.did_not_fit(device, self._workload, n * width)
         log.warning(
             "a batch of %d x %d tokens does not fit in the memory of %s: halved, as later ones "
@@ -100,8 +108,16 @@ class RowCollector:
         rows = n if limit is None else max(1, limit // width)
         return rows if self._max_rows is None else min(rows, self._max_rows)
 
-    def _given_up(self, batch: Batch) -> BatchRows:
+    def _given_up(self, batch: Batch, device: str) -> BatchRows:
         log.warning("position %s does not fit in memory", batch["positions"].tolist())
+        if self._alone is not None:
+            self._alone += 1
+            if self._alone >= ENOUGH:
+                raise UserError(
+                    f"not one of {ENOUGH} rows fits in the memory of {device}, each alone (the "
+                    f"last has {batch['input_ids'].shape[1]} tokens): take a larger device, "
+                    "trainer.model_dtype=bfloat16, or a smaller lora.rank. What is done is kept."
+                )
         status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
         return BatchRows(torch.zeros(1, self.projection.dim), torch.zeros(1), status)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from icons_repro.core.device import require_device
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
@@ -59,6 +60,7 @@ class Taker:
     @classmethod
     def load(cls, step: Gradients, work: Work) -> Taker:
         """Load the model of a step on its device."""
+        require_device(step.trainer)
         adapter = adapter_of(step, work)
         dtype = getattr(torch, step.trainer.model_dtype)
         model = load_model(work.path(step.base), dtype, step.trainer.device)

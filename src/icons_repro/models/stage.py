@@ -15,6 +15,7 @@ class Base(Step):
 
     stage = "base"
     group = "prepare"
+    version = 2  # the template marks the space before an answer; vocabulary padded to 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -46,7 +46,8 @@ def print_costs(
     """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
     console = console or Console()
     a = assumptions
-    console.print(_table(stages))
+    for table in (_work(stages), _hours(stages)):
+        console.print(table)
     console.print(
         f"Estimates by arithmetic, not measured. {a.rows:,} rows ({a.rows_from}), {a.tokens:,.0f} "
         f"tokens a sample ({a.tokens_from}); hours at {UTILISATION:.0%} of each device's dense "
@@ -57,28 +58,55 @@ def print_costs(
         console.print(
             f"Wall time is about device-hours / {devices} with trainer.devices={devices}."
         )
+    console.print(trained_text(n), highlight=False)
     console.print(memory_text(memory_by_part(n)), highlight=False)
     console.print(PAPER_COST, highlight=False)
 
 
-def _table(stages: Sequence[StageCost]) -> Table:
-    table = Table(title="Cost at the paper's scale: an estimate", title_justify="left")
-    table.add_column("stage")
-    for heading in ("samples", "steps", "PFLOP", "disk GB", *(f"{d.name}, h" for d in DEVICES)):
-        table.add_column(heading, justify="right")
-    total = StageCost(
-        "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
-    )
-    for stage in (*stages, total):
+def _work(stages: Sequence[StageCost]) -> Table:
+    """Return what each stage does; like `_hours`, at most 80 columns wide."""
+    headings = ("samples", "steps", "PFLOP", "disk, GB")
+    table = _table("Cost at the paper's scale: an estimate", headings)
+    for stage in _with_sum(stages):
         table.add_row(
             stage.stage,
             f"{stage.samples:,}" if stage.samples else "",
             f"{stage.steps:,}" if stage.steps is not None else "",
             f"{stage.petaflops:,.0f}",
-            f"{stage.disk_bytes / 1e9:.1f}" if stage.disk_bytes else "",
-            *(f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES),
+            f"{stage.disk_bytes / 1e9:,.1f}" if stage.disk_bytes else "",
         )
     return table
+
+
+def _hours(stages: Sequence[StageCost]) -> Table:
+    """Return each stage's device-hours, one column a device."""
+    table = _table("The same in device-hours", [device.name for device in DEVICES])
+    for stage in _with_sum(stages):
+        cells = (f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES)
+        table.add_row(stage.stage, *cells)
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    """Return a table whose figures are never cut: only its headings may be folded."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("stage", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=9, overflow="fold")
+    return table
+
+
+def _with_sum(stages: Sequence[StageCost]) -> list[StageCost]:
+    petaflops = sum(stage.petaflops for stage in stages)
+    return [*stages, StageCost("all", 0, None, petaflops, sum(s.disk_bytes for s in stages))]
+
+
+def trained_text(n: Counts) -> str:
+    """Return how many weights are trained, and how many stay as they are."""
+    return (
+        f"LoRA trains {n.adapter:,} parameters and the projector {n.projector:,}; "
+        f"{n.frozen:,} stay frozen."
+    )
 
 
 def memory_text(parts: Mapping[str, float]) -> str:

@@ -39,7 +39,8 @@ def print_plan(goals: Sequence[Step], cache: Cache) -> None:
     missing = Ledger(goals, cache).needed
     table = Table(title=f"Plan, cache {cache.root}")
     for column in ("stage", "what", "fingerprint", "state", "why"):
-        table.add_column(column, overflow="fold")
+        whole = column in ("fingerprint", "state")  # to be searched for: never in two lines
+        table.add_column(column, overflow="fold", no_wrap=whole)
     for step in ordered(goals):
         if cache.is_ready(step):
             seconds = cache.manifest(step)["seconds"]

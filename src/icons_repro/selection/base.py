@@ -90,6 +90,11 @@ class BudgetedSelector(ABC):
         """False: the budget decides."""
         return False
 
+    @property
+    def uses_device(self) -> bool:
+        """Whether it has use for `Pool.device`: it clusters, or searches neighbours exactly."""
+        return False
+
     @abstractmethod
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         """Choose `k` distinct rows, as `Selector` says."""

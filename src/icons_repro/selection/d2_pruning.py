@@ -41,6 +41,11 @@ class D2Pruning(SetSelector):
     clip: float | None = 1e-7
     """Lower bound of s; both public codes clip at 1e-7, the paper's formula does not."""
 
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search is exact; faiss's other kinds of index work on the CPU."""
+        return self.index == "Flat"
+
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Build the graph, then pick greedily."""
         margin = np.asarray(feature(pool, "forward_stats")["margin"], dtype=np.float64)

@@ -41,6 +41,11 @@ class SelfFilter(SetSelector):
     """faiss's name of the index; "Flat" is exact."""
     probes: int = 1
 
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search is exact; faiss's other kinds of index work on the CPU."""
+        return self.index == "Flat"
+
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Pick greedily; the neighbours of a row are searched when it may be taken soon."""
         difficulty = np.asarray(feature(pool, "self_filter")["difficulty"], dtype=np.float64)

@@ -88,6 +88,11 @@ class KMeansSettings:
     projected_dim: int | None = None
     """Cluster in a random projection to so many numbers, for a machine without a GPU."""
 
+    @property
+    def uses_device(self) -> bool:
+        """True: k-means is most of the work."""
+        return True
+
     def cluster(
         self, pool: Pool, rows: FeatureRows, rng: np.random.Generator, spherical: bool = True
     ) -> Clustering:

@@ -57,6 +57,7 @@ class Pretrain(TrainingStep):
 
     stage = "pretrain"
     group = "pretrain"
+    version = 2  # labels are LLaVA's
 
     settings: PretrainSettings
     trainer: TrainerSettings

@@ -122,3 +122,28 @@ def whole_resume_point(path: Path) -> bool:
     path.rename(aside)
     log.warning("%s is damaged (%s); training starts from its beginning", path, damaged)
     return False
+
+
+def keep_trained(checkpoint: dict[str, Any], names: Iterable[str]) -> None:
+    """Drop from a resume point every tensor that is not among the trained ones."""
+    trained = set(names)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {key: value for key, value in state.items() if key in trained}
+
+
+def require_trained(checkpoint: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise `DataError` unless a resume point holds exactly the trained parameters."""
+    if set(names) != set(checkpoint["state_dict"]):
+        raise DataError("the resume point holds other parameters; delete it and start again.")
+
+
+def count_batches(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Set a resume point's count of micro-batches to what one rank takes for its steps.
+
+    It is written while its last batch is begun and not completed, which stays so.
+    """
+    done = checkpoint["global_step"] * accumulate
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        more = done - counts["ready"]
+        counts.update({what: count + more for what, count in counts.items()})

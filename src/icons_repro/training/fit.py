@@ -17,6 +17,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
+from icons_repro.core.device import require_device
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
@@ -105,6 +106,8 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
             write_text(place.job(out), job.to_json())
             fit_here(job, out, on_metrics, place.size, place.rank)
         else:
+            if job.trainer.num_nodes == 1:
+                require_device(job.trainer, job.trainer.devices)
             train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
     summary: dict[str, Any] = json.loads(done.read_text())
     return summary
@@ -148,6 +151,7 @@ def fit_here(
 ) -> None:
     """Train in this process, which is rank `rank` of `world_size`."""
     started = time.perf_counter()
+    require_device(job.trainer)
     quiet_third_parties()
     L.seed_everything(job.seed, workers=True, verbose=False)
     dataset, collate = open_dataset(

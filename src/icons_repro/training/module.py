@@ -18,6 +18,7 @@ from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
 from icons_repro.models.batches import Batch, model_inputs
 from icons_repro.models.lora import PROJECTOR, require_float32
+from icons_repro.training.checkpoint import count_batches, keep_trained, require_trained
 
 
 def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
@@ -120,11 +121,12 @@ class InstructionTuner(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Drop the frozen weights from a resume point."""
-        names = {f"model.{name}" for name, _ in self.trained()}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+        keep_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a resume point that does not hold exactly what this run trains."""
-        names = {f"model.{name}" for name, _ in self.trained()}
-        if names != set(checkpoint["state_dict"]):
-            raise DataError("the resume point holds other parameters; delete it and start again.")
+        """Refuse a resume point that does not hold exactly what this run trains.
+
+        One of another number of devices has counted other micro-batches to the same step.
+        """
+        require_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
+        count_batches(checkpoint, self.trainer.accumulate_grad_batches)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from icons_repro.core.errors import UserError
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 from icons_repro.training.distributed import Place
 from icons_repro.training.fit import FitJob, fit_here
@@ -28,6 +29,9 @@ def main() -> int:
         fit_here(job, Path(sys.argv[2]), world_size=world_size, rank=rank)
     except Stopped:
         return STOPPED
+    except UserError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
     return 0
 
 
