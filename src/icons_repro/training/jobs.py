@@ -19,9 +19,9 @@ from icons_repro.training.fit import FitJob, fit
 from icons_repro.training.stage import (
     FineTune,
     FullRunWarmUp,
+    LoraTraining,
     Pretrain,
     SliceWarmUp,
-    WarmUp,
 )
 
 COUNTED = ("rows", "steps", "trained_parameters")
@@ -47,7 +47,7 @@ def fine_tune(step: FineTune, work: Work) -> Counts:
 
 
 def _train(
-    step: WarmUp | FineTune,
+    step: LoraTraining,
     work: Work,
     positions: np.ndarray,
     keep_epochs: bool = False,
