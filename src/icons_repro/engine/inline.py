@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,8 +46,9 @@ class InlineExecutor:
             ledger.fail(step, str(error))
         except Exception as error:  # whatever a step's libraries raise; the rest goes on
             path = log_of(ledger.cache, step)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(traceback.format_exc())
+            with suppress(OSError):  # a disk may be full, which is then the error itself
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(traceback.format_exc())
             ledger.fail(step, f"{type(error).__name__}: {error}", path)
         else:
             ledger.finish(step)
