@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
-from icons_repro.models.lora import PROJECTOR, require_float32
+from icons_repro.models.lora import PROJECTOR, projector, require_float32
+from icons_repro.training.sharding import shard
 
 if TYPE_CHECKING:
     from icons_repro.data.dataset import Batch
@@ -65,6 +66,7 @@ class InstructionTuner(L.LightningModule):
         # resumed run draws the same masks, and so does another number of devices.
         number = batch_idx * self.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, number)))
+        nothing = None if "pixel_values" in batch else self._of_no_image()
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions")}
         logits, targets = answer_logits(self.model, inputs, batch["labels"])
         loss = functional.cross_entropy(logits, targets)
@@ -74,11 +76,24 @@ class InstructionTuner(L.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
                 "whose answers are all cut away, or lower the learning rate."
             )
-        if "pixel_values" not in batch:
-            # LLaVA's dummy image: the projector's gradient is zero, not absent, on any number of
-            # devices, so that Adam's moments move alike.
-            loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
-        return loss
+        return loss if nothing is None else loss + 0.0 * nothing
+
+    def _of_no_image(self) -> Any:
+        """Return a number that every trained weight has a part in.
+
+        LLaVA's dummy image: times zero, the projector's gradient is zero, not absent, on any number
+        of devices, so that Adam's moments move alike. A sharded projector runs, at its usual place
+        before the language model: its devices gather and scatter it together.
+        """
+        if self.device_mesh is None:
+            return sum(p.sum() for _, p in self.trained())
+        module: Any = projector(self.model)
+        return module(torch.zeros(1, 1, module.linear_1.in_features, device=self.device)).sum()
+
+    def configure_model(self) -> None:
+        """Spread the model over the devices, where the strategy is to."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def rate_factor(self, step: int) -> float:
         """Return the factor on both learning rates at optimizer step `step`, from 0."""
@@ -119,5 +134,5 @@ class InstructionTuner(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a resume point that does not hold exactly what this run trains."""
         names = {f"model.{name}" for name, _ in self.trained()}
-        if names != set(checkpoint["state_dict"]):
+        if names != set(checkpoint.get("state_dict", names)):  # a sharding strategy has taken it
             raise DataError("the resume point holds other parameters; delete it and start again.")
