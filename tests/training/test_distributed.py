@@ -241,11 +241,15 @@ def test_two_devices_told_to_stop_save_at_one_step_and_the_training_goes_on(
     )
 
 
-def test_what_cannot_be_spread_over_devices_is_refused(job: FitJob, tmp_path: Path) -> None:
+def test_what_cannot_be_spread_over_devices_is_refused_before_they_start(
+    job: FitJob, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=r"fsdp2 spreads over devices: set trainer\.devices"):
         fit(replace(job, trainer=TrainerSettings(strategy="fsdp2")), tmp_path)
     with pytest.raises(ConfigError, match="fsdp2 trains LoRA alone"):
         fit(replace(job, trainer=SHARDED, lora=None), tmp_path)
+    with pytest.raises(ConfigError, match=r"8 does not divide into 3 device\(s\) x micro-batches"):
+        fit(replace(job, trainer=replace(TWO, devices=3)), tmp_path)
 
 
 def test_several_nodes_without_a_cluster_say_how_to_start_them(

@@ -25,6 +25,7 @@ from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
     PoolDataModule,
     Schedule,
+    accumulation,
     open_dataset,
     training_schedule,
 )
@@ -92,11 +93,13 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     More than one device runs in processes of their own (`distributed.py`). A run that was cut off
     goes on from `out/resume.ckpt`. Returns counts and times.
     """
+    wanted = job.trainer.devices * job.trainer.num_nodes
     check_strategy(job.trainer, job.lora is not None)
+    accumulation(job.train.batch_size, job.train.micro_batch, wanted)
     done = out / DONE
     if read_json(done) is None:
         whole_resume_point(out / RESUME)  # before there are other ranks: all must see the same
-        wanted, place = job.trainer.devices * job.trainer.num_nodes, Place.here()
+        place = Place.here()
         if wanted == 1:
             fit_here(job, out, on_metrics)
         elif place.size == wanted:
