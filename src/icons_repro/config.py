@@ -126,11 +126,17 @@ def typed(config: DictConfig) -> RunConfig:
     tree = as_dict(config, resolve=True)
     _refuse_unknown(tree, RunConfig, "")
     try:
-        return TypeAdapter(RunConfig).validate_python(tree)
+        return _adapter().validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{key}={first['input']!r}: {first['msg'].lower()}.") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[RunConfig]:
+    """Return what checks a config; made once, since a sweep checks hundreds."""
+    return TypeAdapter(RunConfig)
 
 
 def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:

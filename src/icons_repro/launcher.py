@@ -6,6 +6,7 @@ one after the other: it takes the union of their steps and works that off.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from icons_repro.pipeline import Job, run_all
 from icons_repro.sweep import close_sweep
 
 log = logging.getLogger(__name__)
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+"""What a disk says that is full, or not ours to write to."""
 
 
 def launch(
@@ -75,10 +78,16 @@ def compose_job(
 def command_line(main: Callable[[], None]) -> None:
     """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
     register()
+    logging.raiseExceptions = False  # a log on a full disk: what must be written says so, once
     try:
         main()
     except UserError as error:
         sys.exit(f"\nError: {error}")
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        place = error.filename or "the output folder"
+        sys.exit(f"\nError: {place}: {error.strerror}. Set ICONS_OUTPUT to a disk that has room.")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
     except (KeyboardInterrupt, Stopped) as stopped:

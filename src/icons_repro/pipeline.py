@@ -26,6 +26,8 @@ from icons_repro.experiment import Experiment
 
 log = logging.getLogger(__name__)
 PRELOAD = ("icons_repro.preload",)
+PROBE = 2**20
+"""Bytes that the cache must take before work starts."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,9 @@ def one_cache(jobs: Sequence[Job]) -> Cache:
     root = Path(roots.pop())
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
+        with tempfile.TemporaryFile(dir=root) as probe:
+            probe.write(bytes(PROBE))
+            probe.flush()
     except OSError as error:
         raise ConfigError(
             f"{root} cannot be written: {error.strerror}. Set ICONS_OUTPUT or paths.output."

@@ -85,6 +85,27 @@ class Resumable(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Counting(Step):
+    """Counts on from where it was; slowly at first, so that something can happen to it."""
+
+    stage = "counting"
+    group = "prepare"
+    light = True
+    resumable = True
+
+    upto: int
+
+    def run(self, work: Work) -> Counts:
+        file = work.out / "count"
+        seconds = 0.02 if file.exists() else 1.0
+        while (count := int(file.read_text()) if file.exists() else 0) < self.upto:
+            note(work, f"count-{count}")
+            time.sleep(seconds)
+            file.write_text(str(count + 1))
+        return {"rows": self.upto}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Shared(SharedStep):
     stage = "shared"
     group = "extract"

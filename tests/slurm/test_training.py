@@ -121,7 +121,10 @@ def test_a_sweep_from_one_command_ends_with_one_table(slurm: Slurm, tmp_path: Pa
         timeout=550,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("tiny (tiny scale)") <= 2
+    titles = [line for line in result.stdout.splitlines() if "(tiny scale)" in line]
+    assert sorted(titles) == [f"tiny (tiny scale), {share}% of the pool" for share in (10, 20)]
+    assert "this run" not in result.stdout, "no job has an end table of its own"
+    assert result.stdout.rindex("(tiny scale)") < result.stdout.index("Files")
     found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/*/*/results.json")]
     assert len(found) == 4
     assert all(run["relative"] for run in found)

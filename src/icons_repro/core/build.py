@@ -15,6 +15,7 @@ from icons_repro.core.device import give_memory_back
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.integrity import PARTS
 from icons_repro.core.step import SharedStep, Step
+from icons_repro.core.stop import stop_if_asked
 from icons_repro.core.work import OnMetrics, Work
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,12 @@ def build(step: Step, cache: Cache, options: Options | None = None) -> bool:
     """Make `step`, whose inputs are finished; True once it is there, whoever made it.
 
     False, with `stay=False` alone, where the rest of a shared step is in other workers' hands.
+    Raises `Stopped` instead of beginning, if the process has been told to stop.
     """
     options = options or Options()
     if cache.is_ready(step):
         return True
+    stop_if_asked()  # a signal may have come when the step before had nothing left to save
     log.info("%s ...", step.name)
     give_memory_back()  # what the step before this one took, whether or not it failed
     if isinstance(step, SharedStep):

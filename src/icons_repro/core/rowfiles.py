@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,26 @@ def marked(folder: Path, n_rows: int, before: np.ndarray | None = None) -> np.nd
     return np.where(status == UNMARKED, 0, status).astype(np.uint8)
 
 
-class RowFiles:
+class Closing(ABC):
+    """What is closed at the end of a `with` block, however that ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left and let go; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RowFiles(Closing):
     """One process's hand on the files of `folder`; use it in a `with` block."""
 
     def __init__(self, folder: Path, names: Mapping[str, tuple[int, int]], seconds: float) -> None:
@@ -146,14 +166,3 @@ class RowFiles:
         for descriptor in [*self._files.values(), *([] if self._log is None else [self._log])]:
             os.close(descriptor)
         self._files = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

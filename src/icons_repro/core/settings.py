@@ -84,7 +84,9 @@ class TrainerSettings:
     devices: int = placement(1)
     """Devices of one node that a training run takes."""
     num_nodes: int = placement(1)
-    strategy: str = placement("auto")
+    strategy: Literal["auto", "ddp", "fsdp2"] = placement("auto")
+    """How several devices train together: `ddp` holds the model on each, `fsdp2` spreads it over
+    them (training/sharding.py). `auto` is `ddp` where there are several."""
     precision: str = "32-true"
     threads: int | None = placement(None)
     """CPU threads; `OMP_NUM_THREADS` has the last word. None takes all cores."""

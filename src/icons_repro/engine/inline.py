@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,8 +47,10 @@ class InlineExecutor:
             ledger.fail(step, str(error))
         except Exception as error:  # whatever a step's libraries raise; the rest goes on
             path = log_of(ledger.cache, step)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(traceback.format_exc())
-            ledger.fail(step, in_one_line(error, step) or f"{type(error).__name__}: {error}", path)
+            with suppress(OSError):  # a disk may be full, which is then the error itself
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(traceback.format_exc())
+            cause = in_one_line(error, step) or f"{type(error).__name__}: {error}"
+            ledger.fail(step, cause, path)
         else:
             ledger.finish(step)

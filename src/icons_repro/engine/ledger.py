@@ -85,6 +85,10 @@ class Ledger:
         ]
         return sorted(found, key=lambda step: -self.ahead(step))
 
+    def open(self) -> list[Step]:
+        """Return the steps that are still to be done, and can be."""
+        return [s for s in self.needed.values() if self.state(s) in (State.waiting, State.running)]
+
     def ahead(self, step: Step) -> float:
         """Return the effort of the longest chain of steps that begins with this one."""
         if step.fingerprint not in self._ahead:
@@ -127,7 +131,7 @@ class Ledger:
         if not effort:
             return None
         pace = sum(self.seconds[fp] for fp in done) / effort
-        left = [s for fp, s in self.needed.items() if self.states[fp] in ("waiting", "running")]
+        left = self.open()
         longest = max((self.ahead(step) for step in left), default=0.0)
         return pace * max(longest, sum(step.effort for step in left) / workers)
 

@@ -65,5 +65,5 @@ def local_gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
-    return [str(i) for i in range(len([line for line in lines if line.startswith("GPU ")]))]
+    found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(i) for i in range(len(found))] if listed.returncode == 0 else []

@@ -31,7 +31,7 @@ class GradientRecipe:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Gradients(SharedStep):
-    """Projected per-sample gradients at the warm-up model."""
+    """Per-sample gradients at the warm-up model, stored or scored as they are formed."""
 
     group = "extract"
 

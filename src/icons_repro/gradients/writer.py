@@ -6,21 +6,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import replacing
-from icons_repro.core.rowfiles import MARKS, RowFiles, marked, reserve
+from icons_repro.core.rowfiles import MARKS, Closing, RowFiles, marked, reserve
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
 from icons_repro.gradients.store import STATUS, RowStatus, StoreInfo, status_counts
 
 
-class StoreWriter:
+class StoreWriter(Closing):
     """Writes rows by position; made or resumed by `open_writer`, used in a `with` block.
 
     Any number of writers, on any hosts, fill one store together; see `core/rowfiles.py`. Rows that
@@ -88,17 +87,6 @@ class StoreWriter:
     def close(self) -> None:
         """Mark what was written."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> StoreInfo:

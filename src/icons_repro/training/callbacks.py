@@ -19,6 +19,7 @@ from icons_repro.core.stop import Stopped, asked_to_stop, heed_signals
 from icons_repro.core.work import OnMetrics
 from icons_repro.training.checkpoint import epoch_folder, save_adapter
 from icons_repro.training.module import InstructionTuner
+from icons_repro.training.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,10 @@ class EpochAdapters(AfterMicroBatch):
         assert isinstance(module, InstructionTuner)
         assert isinstance(module.model, PeftModel)
         folder = self.folders.get(trainer.global_step)
-        if folder and done.fills_step and trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
+        if folder and done.fills_step:
             about = {"steps": trainer.global_step}
-            save_adapter(module.model, module.trained(), trainer.optimizers[0], folder, about)
+            optimizer, writes = trainer.optimizers[0], trainer.is_global_zero
+            save_adapter(module.model, module.trained(), optimizer, folder, about, writes)
 
 
 class ResumePoints(AfterMicroBatch):
@@ -138,6 +139,16 @@ class ResumePoints(AfterMicroBatch):
         self.path = path
         self.seconds = seconds
         self._written = 0.0
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count micro-batches anew: another number of devices takes others to a step."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        more = done - progress["current"]["ready"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update({name: count + more for name, count in counts.items()})
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock, and take the signals back from Lightning."""
@@ -180,7 +191,9 @@ class LoraCheck(L.Callback):
         dead = [
             name
             for name, p in module.named_parameters()
-            if p.requires_grad and ".lora_B." in name and (p.grad is None or not p.grad.any())
+            if p.requires_grad
+            and ".lora_B." in name
+            and (p.grad is None or not whole(p.grad).any())
         ]
         if dead:
             raise RuntimeError(

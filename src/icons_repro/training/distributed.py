@@ -25,6 +25,9 @@ from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
+POLL = 0.2
+SAVE_SECONDS = 120
+"""What ranks that are told to stop have for their step and the save; torchrun then kills them."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     command = [*_launcher(devices, nodes), "-m", WORKER, str(out / JOB), str(out)]
     with deferred():
         # A cluster signals every process; the ranks heed it, torchrun would only die of it.
-        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
-        while (code := _wait(process)) is None:
-            process.send_signal(signal.SIGTERM)  # torchrun passes it on; every rank saves and ends
+        patient = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
+        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals, env=patient)
+        code = _wait(process)
     if not code:
         return
     if (asked := asked_to_stop()) is not None:
@@ -79,15 +82,19 @@ def _ignore_user_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int | None:
-    """Wait for the process; None, once, if a signal came meanwhile."""
-    told = asked_to_stop()
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for torchrun; pass the first signal on as SIGTERM, at which every rank saves and ends.
+
+    Once: at a second one torchrun would wait for nobody.
+    """
+    told = False
     while True:
         try:
-            return process.wait(timeout=0.5)
+            return process.wait(timeout=POLL)
         except subprocess.TimeoutExpired:
-            if asked_to_stop() != told:
-                return None
+            if asked_to_stop() is not None and not told:
+                told = True
+                process.send_signal(signal.SIGTERM)
 
 
 def _launcher(devices: int, nodes: int) -> list[str]:

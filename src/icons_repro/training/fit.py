@@ -27,6 +27,7 @@ from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
     PoolDataModule,
     Schedule,
+    accumulation,
     open_dataset,
     training_schedule,
 )
@@ -43,6 +44,7 @@ from icons_repro.training.checkpoint import (
 from icons_repro.training.distributed import Place, train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
+from icons_repro.training.sharding import check_strategy, strategy_of
 
 log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
@@ -96,10 +98,13 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     More than one device runs in processes of their own (`distributed.py`). A run that was cut off
     goes on from `out/resume.ckpt`. Returns counts and times.
     """
+    wanted = job.trainer.devices * job.trainer.num_nodes
+    check_strategy(job.trainer, job.lora is not None)
+    accumulation(job.train.batch_size, job.train.micro_batch, wanted)
     done = out / DONE
     if read_json(done) is None:
         whole_resume_point(out / RESUME)  # before there are other ranks: all must see the same
-        wanted, place = job.trainer.devices * job.trainer.num_nodes, Place.here()
+        place = Place.here()
         if wanted == 1:
             fit_here(job, out, on_metrics)
         elif place.size == wanted:
@@ -183,8 +188,8 @@ def fit_here(
     }
     if job.keep_epochs:
         summary["epoch_rates"] = tuner.epoch_rates()
+    _save(tuner, trainer, out, summary)
     if trainer.is_global_zero:
-        _save(job, tuner, trainer, out, summary)
         write_json(out / DONE, summary)
         resume.unlink(missing_ok=True)
 
@@ -198,13 +203,11 @@ def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
     return model.train()
 
 
-def _save(
-    job: FitJob, tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]
-) -> None:
-    model = tuner.model
+def _save(tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]) -> None:
+    model, writes = tuner.model, trainer.is_global_zero
     if isinstance(model, PeftModel):
-        save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary)
-    elif isinstance(model, LlavaForConditionalGeneration):
+        save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary, writes)
+    elif isinstance(model, LlavaForConditionalGeneration) and writes:
         model.save_pretrained(out)
 
 
@@ -227,7 +230,7 @@ def make_trainer(
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
-        strategy=t.strategy,
+        strategy=strategy_of(t),
         precision=t.precision,
         max_epochs=1,
         max_steps=job.stop_after or -1,

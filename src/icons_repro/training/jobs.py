@@ -9,7 +9,7 @@ from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.selection.base import budget_to_k
 from icons_repro.training.fit import FitJob, counted, fit
-from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp, WarmUp
+from icons_repro.training.stage import FineTune, FullRunWarmUp, LoraTraining, SliceWarmUp
 
 
 def warm_up(step: SliceWarmUp, work: Work) -> Counts:
@@ -32,7 +32,7 @@ def fine_tune(step: FineTune, work: Work) -> Counts:
 
 
 def _train(
-    step: WarmUp | FineTune,
+    step: LoraTraining,
     work: Work,
     positions: np.ndarray,
     keep_epochs: bool = False,

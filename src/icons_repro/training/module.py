@@ -17,8 +17,9 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
 from icons_repro.models.batches import Batch, model_inputs
-from icons_repro.models.lora import PROJECTOR, require_float32
+from icons_repro.models.lora import PROJECTOR, projector, require_float32
 from icons_repro.training.checkpoint import count_batches, keep_trained, require_trained
+from icons_repro.training.sharding import shard
 
 
 def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
@@ -92,6 +93,7 @@ class InstructionTuner(L.LightningModule):
         # resumed run draws the same masks, and so does another number of devices.
         number = batch_idx * self.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, number)))
+        nothing = None if "pixel_values" in batch else self._of_no_image()
         logits, targets = answer_logits(self.model, model_inputs(batch), batch["labels"])
         loss = functional.cross_entropy(logits, targets)
         if not torch.isfinite(loss):
@@ -100,11 +102,24 @@ class InstructionTuner(L.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
                 "whose answers are all cut away, or lower the learning rate."
             )
-        if "pixel_values" not in batch:
-            # LLaVA's dummy image: the projector's gradient is zero, not absent, on any number of
-            # devices, so that Adam's moments move alike.
-            loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
-        return loss
+        return loss if nothing is None else loss + 0.0 * nothing
+
+    def _of_no_image(self) -> Any:
+        """Return a number that every trained weight has a part in.
+
+        LLaVA's dummy image: times zero, the projector's gradient is zero, not absent, on any number
+        of devices, so that Adam's moments move alike. A sharded projector runs, at its usual place
+        before the language model: its devices gather and scatter it together.
+        """
+        if self.device_mesh is None:
+            return sum(p.sum() for _, p in self.trained())
+        module: Any = projector(self.model)
+        return module(torch.zeros(1, 1, module.linear_1.in_features, device=self.device)).sum()
+
+    def configure_model(self) -> None:
+        """Spread the model over the devices, where the strategy is to."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def epoch_rates(self) -> list[float]:
         """Return the mean learning rate of each epoch, the weights of LESS's checkpoints."""
@@ -128,5 +143,6 @@ class InstructionTuner(L.LightningModule):
 
         One of another number of devices has counted other micro-batches to the same step.
         """
-        require_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
+        if "state_dict" in checkpoint:  # else a sharding strategy has taken it
+            require_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
         count_batches(checkpoint, self.trainer.accumulate_grad_batches)

@@ -32,12 +32,8 @@ class TrainingStep(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WarmUp(TrainingStep):
-    """The point that gradients are taken at: LoRA trained on some of the pool."""
-
-    stage = "warmup"
-    group = "warmup"
-    weight = 6.0
+class LoraTraining(TrainingStep):
+    """LoRA on some rows of the pool, from the base model."""
 
     base: Base
     pool: Pool
@@ -46,7 +42,15 @@ class WarmUp(TrainingStep):
     encoding: DataSettings
     trainer: TrainerSettings
     seed: int
-    """Of the draw, if there is one, and of training."""
+    """Of training, and of the draw of rows, if it makes one."""
+
+
+class WarmUp(LoraTraining):
+    """The point that gradients are taken at."""
+
+    stage = "warmup"
+    group = "warmup"
+    weight = 6.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,20 +90,13 @@ class FullRunWarmUp(WarmUp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FineTune(TrainingStep):
-    """LoRA on a selection, from the base model, with the same recipe for every method."""
+class FineTune(LoraTraining):
+    """LoRA on a selection, with the same recipe for every method."""
 
     stage = "finetune"
     group = "finetune"
 
-    base: Base
-    pool: Pool
     selection: Select
-    train: TrainSettings
-    lora: LoraSettings
-    encoding: DataSettings
-    trainer: TrainerSettings
-    seed: int
 
     @property
     def label(self) -> str:
