@@ -52,7 +52,7 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
         return 1
     except Exception as error:  # the log says all, its last line the cause
         traceback.print_exc()
-        _say(f"Error: {in_one_line(error, step) or f'{type(error).__name__}: {error}'}")
+        _say(f"Error: {in_one_line(error, step)}")
         return 1
     finally:
         Heart.stop()

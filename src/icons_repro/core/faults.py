@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
 
 from icons_repro.core.step import Step
 
@@ -50,12 +53,19 @@ def is_disk_full(error: BaseException) -> bool:
     return bool(_NO_ROOM.search(str(error)))
 
 
-def in_one_line(error: BaseException, step: Step) -> str | None:
-    """Say what the machine lacked and what to do; None if the error is of another kind."""
+def keep_traceback(path: Path) -> None:
+    """Write the traceback of the error that is being handled, unless the disk does not take it."""
+    with suppress(OSError):  # a full disk may be the error itself
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc())
+
+
+def in_one_line(error: BaseException, step: Step) -> str:
+    """Say what went wrong, and if the machine lacked something, what to do."""
     said = f"({type(error).__name__}: {' '.join(str(error).split())[:160]})"
     if is_out_of_memory(error):
         remedy = SMALLER.get(step.group, "a larger machine")
         return f"not enough memory for it: take {remedy}, or a larger device {said}"
     if is_disk_full(error):
         return f"a disk is full: free some space and run it again, it goes on {said}"
-    return None
+    return f"{type(error).__name__}: {error}"

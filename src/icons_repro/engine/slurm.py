@@ -71,7 +71,7 @@ class SlurmExecutor:
         """Ask SLURM about a job of these resources, before a first one is queued."""
         asks = {f"--{key.replace('_', '-')}": value for key, value in self._asks(row).items()}
         options = [key if value is True else f"{key}={value}" for key, value in asks.items()]
-        command = ["sbatch", "--test-only", "--wrap=true", *options]
+        command = ("sbatch", "--test-only", "--wrap=true", *options)
         tried = subprocess.run(command, capture_output=True, text=True)
         if tried.returncode:
             why = tried.stderr.strip().rpartition(": ")[-1]
