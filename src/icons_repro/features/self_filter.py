@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
+from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.data.dataset import Batch
 from icons_repro.features.forward_stats import answer_losses
@@ -26,7 +27,7 @@ from icons_repro.models.lora import (
     checkpoint_layers,
     require_float32,
 )
-from icons_repro.training.callbacks import MetricsWriter, OnMetrics
+from icons_repro.training.callbacks import MetricsWriter
 from icons_repro.training.fit import FitJob, plan_schedule
 from icons_repro.training.module import cosine_with_warmup
 from icons_repro.training.progress import StageProgress
@@ -56,7 +57,7 @@ class ScoreNet(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ScoreNet:
         """Move to another device, but never to another type."""
         kept = self.linear.weight.detach()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.linear.weight.dtype != torch.float32:
             self.linear.weight.data = kept.to(self.linear.weight.device)
         return self

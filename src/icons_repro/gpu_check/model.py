@@ -19,9 +19,9 @@ from transformers import (
 from icons_repro.core.settings import LoraSettings
 from icons_repro.gpu_check.shapes import SHAPES, Shape
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.batches import IGNORE
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.models.answers import IGNORE
 from icons_repro.models.lora import attach_lora, checkpoint_layers
 
 PAD, BEGIN, END, IMAGE, FIRST_WORD = 0, 1, 2, 4, 5
