@@ -26,6 +26,7 @@ from icons_repro.data.tiny.stage import World
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
+from icons_repro.features.extra import extra_feature, extra_names
 from icons_repro.features.stage import ClipPass, CoincidePass, ForwardPass, SelfFilter
 from icons_repro.gradients.stage import (
     GradientRecipe,
@@ -274,7 +275,10 @@ class Graph:
             "released_keys": self._released_keys,
         }
         if name not in makers:
-            raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(makers)}.")
+            if extra := extra_feature(name):
+                return extra.step(self)
+            known = sorted([*makers, *extra_names()])
+            raise ConfigError(f"no stage makes the feature {name!r}; known: {known}.")
         step = makers[name]()
         if step is None:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")

@@ -21,6 +21,7 @@ import submitit
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json
+from icons_repro.core.invocation import relaunched
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import Stopped
 from icons_repro.engine.cluster_job import ChainJob, ReportJob, WorkerJob
@@ -165,7 +166,9 @@ class SlurmExecutor:
         row = of_step(self.table, ledger.goals[-1]) if ledger.goals else Resources()
         row = Resources(cpus=row.cpus, hours=1.0)
         executor = self._executor(ledger, "report", row, ids, ok="afterany")
-        job = executor.submit(ReportJob([sys.executable, *sys.argv, "executor.report_only=true"]))
+        job = executor.submit(
+            ReportJob([*relaunched(), *sys.argv[1:], "executor.report_only=true"])
+        )
         log.info("job %s reports on all of it, in %s", job.job_id, job.paths.stdout)
 
     # looking on

@@ -8,6 +8,7 @@ from pathlib import Path
 from icons_repro.evaluation.isolation import contained
 from icons_repro.evaluation.preflight import dataset_problem, judge_problem
 from icons_repro.evaluation.settings import BenchmarkSettings
+from icons_repro.evaluation.tasks import plugin_tasks
 
 
 def unavailable(benchmarks: Sequence[BenchmarkSettings], log: Path) -> dict[str, str]:
@@ -18,7 +19,7 @@ def unavailable(benchmarks: Sequence[BenchmarkSettings], log: Path) -> dict[str,
     with contained(log):
         from lmms_eval.tasks import TaskManager
 
-        manager = TaskManager()
+        manager = TaskManager(include_path=plugin_tasks())
     problems = {}
     for benchmark in benchmarks:
         problem = judge_problem(benchmark)

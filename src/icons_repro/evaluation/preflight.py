@@ -21,9 +21,10 @@ def require_lmms_eval() -> str:
 
     if util.find_spec("lmms_eval") is None:
         raise UserError(
-            "the evaluate stage needs lmms-eval, which is not installed. `make setup` installs it; "
-            "in your own environment: uv pip install -r requirements.txt (plain pip cannot resolve "
-            "it beside Hydra)."
+            "the evaluate stage needs lmms-eval, which is not installed. `make setup` in a clone "
+            "installs it. In your own environment plain pip cannot resolve it beside Hydra: put "
+            "antlr4-python3-runtime==4.9.3 in a file, then uv pip install lmms-eval==0.7.3 "
+            "--overrides FILE."
         )
     return metadata.version("lmms-eval")
 

@@ -13,6 +13,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json
 from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.types import InfluenceMatrix
+from icons_repro.features.extra import extra_feature
 from icons_repro.features.rows import Array2D, Picked
 
 FORWARD_STATISTICS = ("loss", "el2n", "margin")
@@ -23,7 +24,12 @@ def load_feature(name: str, folder: Path, usable: np.ndarray) -> Any:
 
     Arrays stay memory maps where every row is usable; wide ones are never copied whole.
     """
-    return LOADERS[name](folder, usable)
+    if name in LOADERS:
+        return LOADERS[name](folder, usable)
+    extra = extra_feature(name)
+    if extra is None:
+        raise DataError(f"no installed package reads the feature {name!r}.")
+    return extra.load(folder, usable)
 
 
 def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
