@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
@@ -45,6 +52,13 @@ log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
+PROFILERS: Mapping[str, Callable[..., Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+PROFILE = "profile"
+"""Lightning puts `fit-` before the profile's name, and `.txt` behind it."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +120,19 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     return summary
 
 
+def rows_of(job: FitJob) -> np.ndarray:
+    """Return the pool positions that are trained on, int64 `[k]`."""
+    if job.train.rows is not None and job.train.rows < 1:
+        raise ConfigError(f"a training's rows={job.train.rows}: give 1 or more, or null for all.")
+    positions: np.ndarray = np.load(job.positions)[: job.train.rows]
+    return positions
+
+
 def plan_schedule(
     job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
 ) -> Schedule:
     """Return the micro-batches that this rank will see."""
-    positions = np.load(job.positions)
+    positions = rows_of(job)
     s = job.train
     max_steps = None
     if s.steps == "same_steps" and job.steps_as_rows:
@@ -162,7 +184,7 @@ def fit_here(
             weights_only=True,
         )
     summary = {
-        "rows": len(np.load(job.positions)),
+        "rows": len(rows_of(job)),
         "steps": trainer.global_step,
         "trained_parameters": sum(p.numel() for _, p in tuner.trained()),
         "seconds": round(time.perf_counter() - started, 3),
@@ -226,5 +248,7 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=out,
+        detect_anomaly=t.detect_anomaly,
+        profiler=PROFILERS[t.profiler](out, PROFILE) if t.profiler else None,
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )
