@@ -44,7 +44,8 @@ def test_the_command_is_the_one_that_was_typed(
     assert invocation.command() == command
     assert invocation.same_again() == f"{command} budget=0.1 'data.json=my pool.json'"
     if again:
-        assert invocation.relaunched() == [word.format(cwd=tmp_path) for word in again]
+        words = [word.format(cwd=tmp_path) for word in again]
+        assert invocation.relaunched("more=1") == [*words, *sys.argv[1:], "more=1"]
 
 
 def test_the_script_has_its_plain_name_only_where_the_shell_finds_that_one(

@@ -31,11 +31,10 @@ def module_command(module: str) -> str:
     return shlex.join([_interpreter(), "-m", f"{MODULE}.{module}"])
 
 
-def relaunched() -> list[str]:
-    """Return what starts this program again from any folder, without its overrides."""
-    if _is_module():
-        return [sys.executable, "-m", MODULE]
-    return [sys.executable, str(_script().absolute())]
+def relaunched(*more: str) -> list[str]:
+    """Return what starts this program again from any folder, with its overrides and `more`."""
+    start = ["-m", MODULE] if _is_module() else [str(_script().absolute())]
+    return [sys.executable, *start, *sys.argv[1:], *more]
 
 
 def _words() -> list[str]:

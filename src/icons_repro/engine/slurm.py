@@ -166,9 +166,7 @@ class SlurmExecutor:
         row = of_step(self.table, ledger.goals[-1]) if ledger.goals else Resources()
         row = Resources(cpus=row.cpus, hours=1.0)
         executor = self._executor(ledger, "report", row, ids, ok="afterany")
-        job = executor.submit(
-            ReportJob([*relaunched(), *sys.argv[1:], "executor.report_only=true"])
-        )
+        job = executor.submit(ReportJob(relaunched("executor.report_only=true")))
         log.info("job %s reports on all of it, in %s", job.job_id, job.paths.stdout)
 
     # looking on
