@@ -9,11 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from longest import LONGEST
 
 settings.register_profile("fuzz", max_examples=10_000)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; see `make test`, which keeps this order."""
+    here = Path(__file__).parent
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def turn(item: pytest.Item) -> int:
+        inside = item.path.is_relative_to(here)
+        return place.get(item.path.relative_to(here).as_posix() if inside else "", len(place))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")

@@ -81,8 +81,9 @@ def test_the_run_directory_follows_what_changes_the_result() -> None:
 
 @pytest.mark.parametrize("setup", ["tiny", "llava_665k"])
 def test_each_kind_of_work_can_be_given_resources_on_the_command_line(setup: str) -> None:
+    asked = (f"resources.{kind}={{gpus: 2, memory_gb: 64}}" for kind in USED_DEVICES)
+    found = settings(f"setup={setup}", *asked)
     for kind in USED_DEVICES:
-        found = settings(f"setup={setup}", f"resources.{kind}={{gpus: 2, memory_gb: 64}}")
         assert (found.resources[kind].gpus, found.resources[kind].memory_gb) == (2, 64)
 
 
@@ -149,7 +150,7 @@ def test_the_new_name_of_every_renamed_key_is_a_key() -> None:
 def test_help_shows_commands_and_choices(tmp_path: Path) -> None:
     result = run("--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert "python run.py plan=true" in result.stdout
+    assert f"{ROOT / 'run.py'} plan=true" in result.stdout  # as it was started
     assert "selector: " in result.stdout
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import benchmark_files as made
 import numpy as np
 import pytest
+from forked import run_forked
 
-ROOT = Path(__file__).parents[1]
 TINY_PARTS = [
     *("model=tiny", "lora=tiny", "warmup=tiny", "finetune=tiny", "features=tiny", "trainer=cpu"),
     "data.blocks=null",
@@ -105,13 +104,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     here = {"ICONS_DATA": str(data), "ICONS_OUTPUT": str(data / "outputs")}
     here |= {"OMP_NUM_THREADS": "1", "COLUMNS": str(columns)}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, *parts],
-        env=os.environ | here,
-        cwd=data,
-        capture_output=True,
-        text=True,
-    )
+    return run_forked([*arguments, *parts], data, os.environ | here)
 
 
 @pytest.mark.parametrize("setup", list(SETUPS))

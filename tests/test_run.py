@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import SOURCE, run_forked
 
 from icons_repro.core.types import content_key
 
@@ -28,25 +29,26 @@ pytestmark = pytest.mark.e2e
 def run(
     output: Path, *arguments: str, small: bool = True, path: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
+    words = [*arguments, *(SMALL if small else [])]
+    return run_forked(words, output, environment(output), path)
+
+
+def environment(output: Path) -> dict[str, str]:
+    return os.environ | {
         "ICONS_OUTPUT": str(output),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": path,
+        "PYTHONPATH": SOURCE,
     }
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, *(SMALL if small else [])],
-        env=environment,
-        cwd=output,
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of `experiment=icons_20pct`, run once for this file."""
     folder = tmp_path_factory.mktemp("outputs")
-    result = run(folder, "experiment=icons_20pct")
+    command = [sys.executable, str(ROOT / "run.py"), "experiment=icons_20pct", *SMALL]
+    result = subprocess.run(
+        command, env=environment(folder), cwd=folder, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     (folder / "screen.txt").write_text(result.stdout)
     (folder / "errors.txt").write_text(result.stderr)
@@ -344,7 +346,7 @@ def test_a_stopped_run_says_so_in_a_line_and_goes_on(
     command = [sys.executable, str(ROOT / "run.py"), *SMALL[:-1], "finetune.epochs=40", seed]
     process = subprocess.Popen(
         [*command, f"executor={executor}", "workers=2", "reference=none", "stages=[finetune]"],
-        env=os.environ | {"ICONS_OUTPUT": str(output), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        env=environment(output),
         cwd=output,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

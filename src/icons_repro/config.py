@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.invocation import command
 from icons_repro.core.names import nearest, new_name
 from icons_repro.core.settings import (
     BenchmarkGroup,
@@ -32,7 +33,9 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
+from icons_repro.core.trees import TARGET, targets
 from icons_repro.engine.resources import Resources
+from icons_repro.tiny.settings import WorldSettings
 
 Stage = Literal[
     "preflight",
@@ -124,6 +127,7 @@ def typed(config: DictConfig) -> RunConfig:
     Raises `ConfigError` naming the first unknown or ill-typed key, with the nearest right one.
     """
     tree = as_dict(config, resolve=True)
+    _refuse_classes(tree)
     _refuse_unknown(tree, RunConfig, "")
     try:
         return _adapter().validate_python(tree)
@@ -137,6 +141,13 @@ def typed(config: DictConfig) -> RunConfig:
 def _adapter() -> TypeAdapter[RunConfig]:
     """Return what checks a config; made once, since a sweep checks hundreds."""
     return TypeAdapter(RunConfig)
+
+
+def _refuse_classes(tree: Mapping[str, Any]) -> None:
+    """Refuse a `_target_` anywhere but where a selector is chosen: configs are data."""
+    for key in targets(tree):
+        if not re.fullmatch(r"(selector|references\.\w+)\..+", key):
+            raise ConfigError(f"{key}: only selector.{TARGET} names a class; see docs/trust.md.")
 
 
 def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:
@@ -206,23 +217,29 @@ def defaults_of(settings: type) -> dict[str, Any]:
     hints = get_type_hints(settings)
     tree: dict[str, Any] = {}
     for field in fields(settings):
-        if is_dataclass(hints[field.name]):
-            tree[field.name] = defaults_of(hints[field.name])
-        elif field.default is not MISSING:
+        if field.default is not MISSING:
             tree[field.name] = field.default
         elif field.default_factory is not MISSING:
-            tree[field.name] = field.default_factory()
+            made = field.default_factory()
+            plain = is_dataclass(made) and not isinstance(made, type)
+            tree[field.name] = asdict(made) if plain else made
+        elif is_dataclass(hints[field.name]):
+            tree[field.name] = defaults_of(hints[field.name])
     return tree
 
 
 @cache
 def register() -> None:
-    """Tell Hydra `${config_hash:}` and the settings' defaults, once.
+    """Tell Hydra `${config_hash:}`, `${command:}` and the settings' defaults, once.
 
     The defaults are the config named `settings`, first in `conf/config.yaml`'s list, so that any
     key can be set on the command line and no YAML file repeats a default.
     """
     OmegaConf.register_new_resolver("config_hash", config_hash)
+    OmegaConf.register_new_resolver("command", command)
+    ConfigStore.instance().store(
+        group="data/world", name="settings", node=defaults_of(WorldSettings)
+    )
     table = {kind: defaults_of(Resources) for kind in USED_DEVICES}
     ConfigStore.instance().store(
         name="settings", node={**defaults_of(RunConfig), "resources": table}

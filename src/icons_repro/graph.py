@@ -24,7 +24,7 @@ from icons_repro.data.targets.choice import drawn_targets
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
-from icons_repro.features.catalogue import FEATURES
+from icons_repro.features.extra import pool_feature
 from icons_repro.features.stage import ClipPass, CoincidePass, ForwardPass, SelfFilter
 from icons_repro.gradients.stage import (
     GradientRecipe,
@@ -242,9 +242,7 @@ class Graph:
 
     def feature(self, name: str) -> Step:
         """Return the step that makes what a selector calls `name` in `requires`."""
-        if name not in FEATURES:
-            raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(FEATURES)}.")
-        step = FEATURES[name].made_by(self)
+        step = pool_feature(name).made_by(self)
         if step is None:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")
         return step

@@ -19,7 +19,8 @@ from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.stop import heed_signals
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.engine.executors import Executor, OnMetrics, choose_executor, resolved
+from icons_repro.engine.executors import Executor, choose_executor, resolved
+from icons_repro.engine.inline import OnMetrics
 from icons_repro.engine.ledger import Failure, JobsLeftError, Ledger, State
 from icons_repro.engine.resources import check_table
 from icons_repro.experiment import Experiment

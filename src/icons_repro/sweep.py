@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.invocation import module_command, same_again
 from icons_repro.pipeline import Job, Outcome
 from icons_repro.report.cells import sweep_tables
 from icons_repro.report.results import FILE
@@ -36,7 +35,7 @@ def close_sweep(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     for root in roots:
         console.print(f"  {root}", markup=False, highlight=False, soft_wrap=True)
     console.print("\n[bold]Try next[/]")
-    console.print(f"  python -m icons_repro.report {' '.join(roots)}", soft_wrap=True)
+    console.print(f"  {module_command('report')} {' '.join(roots)}", soft_wrap=True)
 
 
 def _say_failures(jobs: Sequence[Job], outcomes: Sequence[Outcome], console: Console) -> None:
@@ -55,5 +54,4 @@ def _say_failures(jobs: Sequence[Job], outcomes: Sequence[Outcome], console: Con
         console.print(f"  {', '.join(names)}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"    {cause}", markup=False, highlight=False, soft_wrap=True)
     console.print("\nThe same command computes what is missing:")
-    again = shlex.join(["python", *sys.argv])
-    console.print(f"  {again}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  {same_again()}", markup=False, highlight=False, soft_wrap=True)

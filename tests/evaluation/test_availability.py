@@ -60,5 +60,5 @@ def test_hub_data_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_missing_lmms_eval_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"make setup.*requirements\.txt"):
+    with pytest.raises(UserError, match=r"make setup.*lmms-eval==0\.7\.3"):
         availability.require_lmms_eval()

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from icons_repro.core.cache import Cache
@@ -62,8 +63,8 @@ def obtain(step: Step, cache: Cache, options: Options | None = None) -> Path:
 
 
 def _alone(step: Step, cache: Cache, options: Options) -> None:
-    ready, owner = lambda: cache.is_ready(step), cache.owner
-    with claimed(cache.claim(step), owner, _Waiting(step), ready) as mine:
+    ready = partial(cache.is_ready, step)
+    with claimed(cache.claim(step), cache.owner, _Waiting(step), ready) as mine:
         if not mine or ready():
             return
         out = cache.attempt(step)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icons_repro.core.step import placement
+from icons_repro.core.step import added, placement
 
 ImageIdentity = Literal["stat", "hash", "none"]
 
@@ -59,6 +59,9 @@ class TrainSettings:
     regime: Literal["same_epochs", "same_steps"] = "same_epochs"
     """What a subset shares with the full pool: `same_epochs`, as many passes over its rows;
     `same_steps`, as many optimizer steps."""
+    rows: int | None = added(None)
+    """Train on so many of the chosen rows, the pool's first; None: on all of them. For debugging
+    (experiment=debug_one_batch)."""
     batch_size: int = 128
     """Global batch, over all devices and accumulated micro-batches."""
     micro_batch: int = 16
@@ -90,6 +93,10 @@ class TrainerSettings:
     precision: str = "32-true"
     threads: int | None = placement(None)
     """CPU threads; `OMP_NUM_THREADS` has the last word. None takes all cores."""
+    profiler: Literal["simple", "advanced", "pytorch"] | None = placement(None)
+    """Lightning's profiler of trainings; it writes `fit-profile.txt` beside what was trained."""
+    detect_anomaly: bool = placement(False)
+    """Stop at the operation whose gradient is NaN, and say which; slow."""
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
 
@@ -155,7 +162,7 @@ class TargetSettings:
 class ModelSettings:
     """The base model that every run starts from. A name is a folder, or a hub repository."""
 
-    kind: Literal["tiny", "folder", "assembled"] = "tiny"
+    kind: Literal["tiny", "folder", "assembled"]
     """`tiny` is the base that ships; `folder` a LLaVA in transformers' layout; `assembled` joins
     a language model, a CLIP tower and LLaVA's projector."""
     folder: str | None = None
@@ -280,7 +287,7 @@ class FeatureSettings:
 class LoggerSettings:
     """Where numbers go besides the run's own files."""
 
-    kind: Literal["wandb", "none"] = "wandb"
+    kind: Literal["wandb", "none"]
     mode: Literal["auto", "offline", "online"] = "auto"
     """`auto` is online where an API key is found, offline elsewhere."""
     project: str = "icons-repro"
@@ -291,7 +298,7 @@ class LoggerSettings:
 class BenchmarkGroup:
     """The benchmarks of a setup; each entry of `tasks` is a `BenchmarkSettings`."""
 
-    scale: Literal["tiny", "paper"] = "tiny"
+    scale: Literal["tiny", "paper"]
     local: bool = False
     """Take every parquet file of the tiny world, or of `folder`."""
     folder: str | None = None
@@ -307,7 +314,7 @@ class BenchmarkGroup:
 class ExecutorSettings:
     """Who walks the graph: this process, `workers` processes here, or a SLURM cluster."""
 
-    kind: Literal["inline", "local", "slurm"] = "inline"
+    kind: Literal["inline", "local", "slurm"]
     partition: str | None = None
     account: str | None = None
     qos: str | None = None

@@ -21,6 +21,7 @@ import submitit
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json
+from icons_repro.core.invocation import relaunched
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import Stopped
 from icons_repro.engine.cluster_job import ChainJob, ReportJob, WorkerJob
@@ -182,7 +183,7 @@ class SlurmExecutor:
     def _report_later(self, ledger: Ledger, ids: list[str]) -> None:
         """Let a last job write the results, since this process does not stay."""
         executor = self._executor(ledger, "report", Resources(hours=1.0), ids, ok="afterany")
-        job = executor.submit(ReportJob([sys.executable, *sys.argv, "executor.report_only=true"]))
+        job = executor.submit(ReportJob(relaunched("executor.report_only=true")))
         log.info("job %s reports on all of it, in %s", job.job_id, job.paths.stdout)
 
     # looking on

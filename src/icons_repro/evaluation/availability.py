@@ -10,6 +10,7 @@ from pathlib import Path
 from icons_repro.core.errors import UserError
 from icons_repro.evaluation.isolation import contained
 from icons_repro.evaluation.settings import BenchmarkSettings
+from icons_repro.evaluation.tasks import plugin_tasks
 
 LOCAL_BUILDERS = ("parquet", "json", "csv", "arrow", "text")
 JUDGE_KEYS = {"openai": "OPENAI_API_KEY", "azure": "AZURE_API_KEY"}
@@ -23,9 +24,10 @@ def require_lmms_eval() -> str:
 
     if util.find_spec("lmms_eval") is None:
         raise UserError(
-            "the evaluate stage needs lmms-eval, which is not installed. `make setup` installs it; "
-            "in your own environment: uv pip install -r requirements.txt (plain pip cannot resolve "
-            "it beside Hydra)."
+            "the evaluate stage needs lmms-eval, which is not installed. `make setup` in a clone "
+            "installs it. In your own environment plain pip cannot resolve it beside Hydra: put "
+            "antlr4-python3-runtime==4.9.3 in a file, then uv pip install lmms-eval==0.7.3 "
+            "--overrides FILE."
         )
     return metadata.version("lmms-eval")
 
@@ -38,7 +40,7 @@ def unavailable(benchmarks: Sequence[BenchmarkSettings], log: Path) -> dict[str,
     with contained(log):
         from lmms_eval.tasks import TaskManager
 
-        manager = TaskManager()
+        manager = TaskManager(include_path=plugin_tasks())
     problems = {}
     for benchmark in benchmarks:
         problem = judge_problem(benchmark)

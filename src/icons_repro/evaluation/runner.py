@@ -58,8 +58,8 @@ class Evaluation:
             from icons_repro.evaluation.harness import Harness
         except ImportError as error:
             raise UserError(
-                f"lmms-eval is installed but cannot be imported ({error}); install the pinned "
-                "versions: uv pip install -r requirements.txt"
+                f"lmms-eval is installed but cannot be imported ({error}); install the versions "
+                "that requirements.txt of the repository pins"
             ) from error
         self.out.mkdir(parents=True, exist_ok=True)
         return Harness(self.include_path, self.out, self.answerer, self.limit, self.seed)

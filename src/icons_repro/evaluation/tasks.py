@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core import plugins
 from icons_repro.core.errors import DataError
 from icons_repro.evaluation.benchmark_files import answers_yes_or_no
 from icons_repro.evaluation.settings import BenchmarkSettings
@@ -79,6 +80,11 @@ def write_override(
     lines += [f"{key}: {_flow(value)}" for key, value in benchmark.options.items()]
     (include_path / f"{name}.yaml").write_text("\n".join(lines) + "\n")
     return replace(benchmark, task=name)
+
+
+def plugin_tasks() -> list[str]:
+    """Return the folders of lmms-eval tasks that other installed packages bring."""
+    return [str(folder) for folder in plugins.folders("tasks").values()]
 
 
 def _parquet_names(parquet_dir: Path) -> list[str]:

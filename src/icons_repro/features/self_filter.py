@@ -9,13 +9,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.core.stop import deferred
+from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.models.answers import token_losses
 from icons_repro.models.batches import Batch
@@ -26,7 +27,7 @@ from icons_repro.models.lora import (
     require_float32,
 )
 from icons_repro.models.trainer import quiet_trainer
-from icons_repro.training.callbacks import MetricsWriter, OnMetrics, ResumePoints
+from icons_repro.training.callbacks import MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
     keep_trained,
@@ -62,7 +63,7 @@ class ScoreNet(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ScoreNet:
         """Move to another device, but never to another type."""
         kept = self.linear.weight.detach()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.linear.weight.dtype != torch.float32:
             self.linear.weight.data = kept.to(self.linear.weight.device)
         return self

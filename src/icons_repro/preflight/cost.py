@@ -123,9 +123,11 @@ def stage_costs(
     def training(settings: TrainSettings, samples: int, n: Counts = n) -> float:
         forward_passes = 2 if settings.gradient_checkpointing else 1
         per_token = 2 * (forward_passes + 1) * n.language + 6 * (n.adapter + n.projector)
+        samples = min(samples, settings.rows or samples)
         return samples * settings.epochs * (per_token * tokens + image) / 1e15
 
     def steps(settings: TrainSettings, samples: int) -> int:
+        samples = min(samples, settings.rows or samples)
         return settings.epochs * -(-samples // settings.batch_size)
 
     gradient = (4 * n.language + 6 * n.adapter) * tokens + image

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.invocation import command
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Step, ordered
 from icons_repro.evaluation.relative import (
@@ -293,6 +294,8 @@ class Reporter:
         files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
         if self.cache.is_ready(line.adapter):
             files["adapter"] = self.cache.path(line.adapter)
+            for profile in files["adapter"].glob("*profile*.txt"):
+                files["profile"] = profile
         if scores := self._score_folder(line):
             files["answers"] = scores / "answers"
         files["metrics"] = self.tracker.path
@@ -301,8 +304,9 @@ class Reporter:
     def _next(self, results: RunResults) -> list[str]:
         """Return commands worth trying after this run."""
         other = "random" if results.selector != "random" else "icons"
+        start = command()
         return [
-            f"python run.py -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
-            f"python run.py selector={results.selector} finetune.regime=same_steps",
-            "python run.py plan=true",
+            f"{start} -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
+            f"{start} selector={results.selector} finetune.regime=same_steps",
+            f"{start} plan=true",
         ]

@@ -12,7 +12,7 @@ from icons_repro.core.types import Pool
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.data.subset import write_subset
-from icons_repro.features.catalogue import FEATURES
+from icons_repro.features.extra import pool_feature
 from icons_repro.selection.artifact import spread, write_selection
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
@@ -30,7 +30,7 @@ def select(step: Select, work: Work) -> Counts:
         sources=table.sources[usable],
         words=table.words[usable],
         has_image=table.image_counts[usable] > 0,
-        features={n: FEATURES[n].load(work.path(s), usable) for n, s in step.features.items()},
+        features={n: pool_feature(n).load(work.path(s), usable) for n, s in step.features.items()},
         device=device_here(step.device),
     )
     k = budget_to_k(float(step.budget), len(seen))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -18,9 +18,9 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from icons_repro import selection
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import nearest
+from icons_repro.core.trees import TARGET, targets
 from icons_repro.selection.base import BudgetedSelector
 
-TARGET = "_target_"
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -30,7 +30,7 @@ def build_selector(config: Mapping[str, Any]) -> BudgetedSelector:
     Raises `ConfigError`, naming the key and the nearest right one, for a nested `_target_`, a class
     that is no selector, and arguments that are unknown, missing or of the wrong type.
     """
-    if nested := next(nested_targets(config), None):
+    if nested := next((key for key in targets(config) if key != TARGET), None):
         raise ConfigError(
             f"selector.{nested}: arguments are plain values; selector.{TARGET} alone names a class."
         )
@@ -40,19 +40,6 @@ def build_selector(config: Mapping[str, Any]) -> BudgetedSelector:
         return cls(**checked_arguments(cls, given))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"selector {cls.__name__}: {error}.") from error
-
-
-def nested_targets(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted key of every `_target_` below the top."""
-    stack: list[tuple[str, Any]] = [(str(key), value) for key, value in config.items()]
-    while stack:
-        path, node = stack.pop()
-        if isinstance(node, Mapping):
-            if TARGET in node:
-                yield f"{path}.{TARGET}"
-            stack += [(f"{path}.{key}", value) for key, value in node.items()]
-        elif isinstance(node, Iterable) and not isinstance(node, str | bytes):
-            stack += [(f"{path}.{number}", value) for number, value in enumerate(node)]
 
 
 def selector_class(target: Any) -> type[BudgetedSelector]:

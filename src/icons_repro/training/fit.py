@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
@@ -52,6 +58,13 @@ DONE = "training.json"
 """What was trained; written last."""
 COUNTED = ("rows", "steps", "trained_parameters")
 """What of it a step's manifest repeats."""
+PROFILERS: Mapping[str, Callable[..., Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+PROFILE = "profile"
+"""Lightning puts `fit-` before the profile's name, and `.txt` behind it."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +136,19 @@ def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {key: summary[key] for key in COUNTED}
 
 
+def rows_of(job: FitJob) -> np.ndarray:
+    """Return the pool positions that are trained on, int64 `[k]`."""
+    if job.train.rows is not None and job.train.rows < 1:
+        raise ConfigError(f"a training's rows={job.train.rows}: give 1 or more, or null for all.")
+    positions: np.ndarray = np.load(job.positions)[: job.train.rows]
+    return positions
+
+
 def plan_schedule(
     job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
 ) -> Schedule:
     """Return the micro-batches that this rank will see."""
-    positions = np.load(job.positions)
+    positions = rows_of(job)
     s = job.train
     max_steps = None
     if s.regime == "same_steps" and job.steps_as_rows:
@@ -180,7 +201,7 @@ def fit_here(
             weights_only=True,
         )
     summary = {
-        "rows": len(np.load(job.positions)),
+        "rows": len(rows_of(job)),
         "steps": trainer.global_step,
         "trained_parameters": sum(p.numel() for _, p in tuner.trained()),
         "seconds": round(time.perf_counter() - started, 3),
@@ -238,5 +259,7 @@ def make_trainer(
         gradient_clip_val=s.max_grad_norm,
         callbacks=callbacks,
         default_root_dir=out,
+        detect_anomaly=t.detect_anomaly,
+        profiler=PROFILERS[t.profiler](out, PROFILE) if t.profiler else None,
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )
