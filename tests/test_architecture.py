@@ -71,7 +71,7 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_only_the_wiring_knows_of_the_tiny_world() -> None:
     """What serves every pool must not lean on the one that ships."""
     knows = {part(path) for path in FILES for name in imports(path) if "tiny" in name.split(".")}
-    assert knows == {"tiny", "graph"}
+    assert knows == {"tiny", "config", "graph"}
 
 
 def test_no_two_files_lean_on_each_other() -> None:

@@ -24,7 +24,7 @@ WHOLE = ("setup", "experiment")
 """Groups whose files are laid over the whole config."""
 FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "local")
 OF_NO_WORLD = {
-    *("gradients", "projector", "selector", "selector@references.random"),
+    *("gradients", "projection", "selector", "selector@references.random"),
     *("selector@references.full", "logger", "executor", "experiment", "local"),
 }
 """Groups whose choice is as good in any world."""
@@ -92,7 +92,7 @@ def test_every_group_with_settings_is_compared() -> None:
     """So that a renamed group does not slip out of the comparison."""
     with_settings = {group for group in defaults_of(RunConfig) if (CONF / group).is_dir()}
     without = {path.parent.name for path in FILES} - with_settings - set(WHOLE)
-    assert without == {"projector", "selector", "resources"}
+    assert without == {"projection", "selector", "resources"}
     assert all(defaults(group) for group in with_settings | {"resources"})
 
 

@@ -113,5 +113,5 @@ def test_overrides_are_what_is_pinned() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
     pinned = (ROOT / "requirements.txt").read_text().splitlines()
     assert set(tool["override-dependencies"]) <= set(pinned)
-    message = (ROOT / "src/icons_repro/evaluation/preflight.py").read_text()
+    message = (ROOT / "src/icons_repro/evaluation/availability.py").read_text()
     assert set(re.findall(r"antlr4-python3-runtime==[\d.]+", message)) <= set(pinned)

@@ -78,8 +78,7 @@ class SlurmExecutor:
             why = tried.stderr.strip().rpartition(": ")[-1]
             has = ", ".join(sorted(set(_ask(["sinfo", "--noheader", "--format=%R"]).split())))
             raise ConfigError(
-                f"SLURM refuses {' '.join(options)}: {why}. Its partitions are {has}; see "
-                "executor.partition and resources."
+                f"SLURM refuses {' '.join(options)}: {why}. Its partitions are {has}."
             )
 
     def _asks(self, row: Resources) -> dict[str, Any]:
