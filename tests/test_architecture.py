@@ -21,7 +21,10 @@ ALLOWED = {
     "tracking": set(),
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
-    "report": {"evaluation", "tracking", "config", "costs", "experiment", "engine"},
+    "report": {
+        *("evaluation", "tracking", "config", "costs", "experiment", "engine"),
+        *("data", "influence"),
+    },
 }
 """What a package may import besides itself and core."""
 JOBS = {
