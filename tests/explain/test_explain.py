@@ -88,8 +88,9 @@ def test_the_page_shows_the_row_its_neighbours_and_who_would_go(run: Path, cache
     key = cache.table[left].key
     assert path == run / "explain" / f"{key}.html"
     text = path.read_text()
-    for heading in ("The row", "What each task says", "First to go", "Nearest in tiny_pope"):
+    for heading in ("The row", "What each task says", "First to go", "Nearest validation rows"):
         assert f"<h2>{heading}</h2>" in text
+    assert "<h3>tiny_pope</h3>" in text
     assert text.count("data:image/webp;base64,") >= 8
     said = console.export_text()
     assert "first to go: row:" in said

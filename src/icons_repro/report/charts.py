@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 Spec = dict[str, Any]
-WIDE, NARROW = 640, 250
-"""Widths of the plotted area in pixels, without labels."""
+WIDE, HALF, NARROW = 640, 350, 250
+"""Widths of the plotted area in pixels, without labels: of a page, of half of one, of a phone."""
 INK, DIM, LINE, RUN = "var(--ink)", "var(--dim)", "var(--line)", "var(--run)"
 GOOD, BAD, RANDOM = "var(--good)", "var(--bad)", "var(--random)"
 COLOURS = [RUN, RANDOM, "var(--b)", "var(--c)", "var(--d)", "var(--e)"]
@@ -40,7 +40,8 @@ CONFIG: Spec = {
     },
     "legend": {
         "labelColor": INK, "titleColor": DIM, "labelFontSize": 12, "titleFontSize": 12,
-        "orient": "top", "title": None, "labelLimit": 190, "columns": 4, "symbolStrokeWidth": 2,
+        "orient": "top", "title": None, "labelLimit": 190, "columns": 4, "symbolStrokeWidth": 0,
+        "symbolOpacity": 1, "symbolType": "circle",
     },
     "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": 600, "title": None},
     "range": {"category": COLOURS},
@@ -57,9 +58,9 @@ class Chart:
     caption: str
 
 
-def chart(build: Callable[[int], Spec], alt: str, caption: str = "") -> Chart:
-    """Draw what `build` returns for each width. `alt` says in words what it shows."""
-    wide, narrow = (svg_of(build(width), alt) for width in (WIDE, NARROW))
+def chart(build: Callable[[int], Spec], alt: str, caption: str = "", width: int = WIDE) -> Chart:
+    """Draw what `build` returns for both widths. `alt` says in words what it shows."""
+    wide, narrow = (svg_of(build(each), alt) for each in (width, NARROW))
     return Chart(wide, narrow, caption)
 
 
@@ -102,7 +103,10 @@ def _line_at(value: float, colour: str = DIM) -> Spec:
 
 def ranking(rows: Sequence[Interval], what: str, reference: float | None) -> Callable[[int], Spec]:
     """Return methods with their intervals, best first; a dashed line where random data is."""
-    x = {"type": "quantitative", "title": what, "scale": {"zero": False, "nice": True}}
+    x = {
+        "type": "quantitative", "title": what, "scale": {"zero": False, "nice": True},
+        "axis": {"tickCount": 6},
+    }  # fmt: skip
     y = {"field": "method", "type": "nominal", "sort": None, "title": None}
     colour = {
         "field": "kind", "type": "nominal", "legend": None,
@@ -120,7 +124,7 @@ def ranking(rows: Sequence[Interval], what: str, reference: float | None) -> Cal
 
 def differences(rows: Sequence[Interval], what: str) -> Callable[[int], Spec]:
     """Return differences with their intervals, one below the other, around zero."""
-    x = {"type": "quantitative", "title": what}
+    x = {"type": "quantitative", "title": what, "axis": {"tickCount": 6}}
     y = {"field": "method", "type": "nominal", "sort": None, "title": None}
 
     def build(width: int) -> Spec:
@@ -157,11 +161,17 @@ def forest(rows: Sequence[Interval], names: Sequence[str]) -> Callable[[int], Sp
     return build
 
 
+def around(values: Sequence[float], room: float) -> Spec:
+    """Return a logarithmic scale that leaves some room beside the values, for their labels."""
+    return {"type": "log", "nice": False, "domain": [min(values) / room, max(values) * room]}
+
+
 def budget_curve(rows: Sequence[Interval], what: str) -> Callable[[int], Spec]:
     """Return each method over budgets, with bands; budgets are on a logarithmic axis."""
     budgets = sorted({row["budget"] for row in rows})
     axis = {"values": budgets, "labelExpr": "datum.label + '%'", "grid": False}
-    x = {"field": "budget", "type": "quantitative", "scale": {"type": "log"}, "axis": axis,
+    x = {"field": "budget", "type": "quantitative", "axis": axis,
+         "scale": around(budgets, 1.15),
          "title": "share of the pool"}  # fmt: skip
     y = {"type": "quantitative", "title": what, "scale": {"zero": False}}
     names = list(dict.fromkeys(row["method"] for row in rows))
@@ -206,7 +216,7 @@ def shared_rows(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Cal
                 {"mark": {"type": "rect", "color": RUN, "cornerRadius": 3, "stroke": "var(--paper)",
                           "strokeWidth": 2},
                  "encoding": {"opacity": {"field": "share", "type": "quantitative", "legend": None,
-                                          "scale": {"domain": [0, 100], "range": [0.04, 0.8]}}}},
+                                          "scale": {"domain": [0, 100], "range": [0.04, 0.55]}}}},
                 {"mark": {"type": "text", "fontSize": 11},
                  "encoding": {"text": {"field": "share", "type": "quantitative", "format": ".0f"}}},
             ],
@@ -219,7 +229,8 @@ def cost_and_gain(rows: Sequence[Mapping[str, Any]], what: str) -> Callable[[int
     """Return each method's seconds of choosing against its gain over random data."""
     x = {
         "field": "seconds", "type": "quantitative", "title": "seconds spent on choosing",
-        "scale": {"type": "log", "nice": True}, "axis": {"tickCount": 4, "format": "~s"},
+        "scale": around([row["seconds"] for row in rows], 2.0),
+        "axis": {"tickCount": 4, "format": "~s"},
     }  # fmt: skip
     y = {"type": "quantitative", "title": what}
 

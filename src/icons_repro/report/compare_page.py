@@ -42,7 +42,7 @@ def write_compare_page(path: Path, found: Comparison) -> Path:
         differences=_differences(found),
         scores=table_of(first),
         notes=first.notes,
-        kept=table_of(kept) if kept else None,
+        kept=table_of(kept, "pair") if kept else None,
         make_up=table_of(make_up) if make_up else None,
         rows=rows is not None,
         rows_said=f"{_of_pair(found.pairs)} {said_of_rows(rows)}" if rows else "",

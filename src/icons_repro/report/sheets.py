@@ -88,11 +88,16 @@ def encoded(pictures: Sequence[Image], cell: int, quality: int) -> str:
     sheet = Image.new("RGB", (ACROSS * cell, rows * cell), "white")
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (number % ACROSS * cell, number // ACROSS * cell))
+    return as_webp(sheet, quality)
+
+
+def as_webp(picture: Image, quality: int) -> str:
+    """Return a picture as base64 of WebP."""
     buffer = io.BytesIO()
     if quality == LOSSLESS:
-        sheet.save(buffer, format="WEBP", lossless=True, quality=40, method=2)
+        picture.save(buffer, format="WEBP", lossless=True, quality=40, method=2)
     else:
-        sheet.save(buffer, format="WEBP", quality=quality, method=2)
+        picture.save(buffer, format="WEBP", quality=quality, method=2)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -144,8 +149,8 @@ def _read(load: Load) -> Image | None:
         return None
 
 
-def as_data(picture: Image, side: int, quality: int = 80) -> str:
+def as_data(picture: Image, side: int) -> str:
     """Return one picture as a `data:` address, at most `side` pixels wide or high."""
-    buffer = io.BytesIO()
-    shrunk(picture, side).save(buffer, format="WEBP", quality=quality, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    small = shrunk(picture, side)
+    quality = LOSSLESS if max(small.size) <= SMALL else 80
+    return f"data:image/webp;base64,{as_webp(small, quality)}"

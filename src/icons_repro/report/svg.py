@@ -142,7 +142,7 @@ def heat_map(names: Sequence[str], matrix: np.ndarray, columns: Sequence[str]) -
             x = LABEL + j * cell_w
             body.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell_w - 2:.1f}" height="{cell_h - 2:.1f}" '
-                f'class="cell" fill-opacity="{share:.2f}"/>'
+                f'class="heat" fill-opacity="{share:.2f}"/>'
             )
             kind = "cell-dark" if share > 0.55 else "cell-light"
             body.append(_text(x + cell_w / 2 - 1, y + 16, f"{100 * share:.0f}", kind, "middle"))

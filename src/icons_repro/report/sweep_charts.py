@@ -23,7 +23,7 @@ MOST_SHARED = 24
 
 def budget_charts(sweep: Sweep, measure: str) -> list[Chart]:
     """Return what there is to draw of one budget."""
-    found = [_ranking(sweep, measure), _cost(sweep), _overlap(sweep)]
+    found = [_ranking(sweep, measure), _overlap(sweep), _cost(sweep)]
     return [one for one in found if one is not None]
 
 
@@ -66,7 +66,9 @@ def _ranking(sweep: Sweep, measure: str) -> Chart | None:
     said = ", ".join(f"{r['method']} {r['value']:.1f}" for r in rows)
     caption = "Points with 95% intervals, best first."
     caption += " The dashed line is random data." if random is not None else ""
-    return chart(charts.ranking(rows, measure, random), f"{measure} by method: {said}", caption)
+    return chart(
+        charts.ranking(rows, measure, random), f"{measure} by method: {said}", caption, charts.HALF
+    )
 
 
 def forest_of(sweep: Sweep) -> Chart | None:
@@ -134,7 +136,9 @@ def _cost(sweep: Sweep) -> Chart | None:
         "Seconds of all steps that choosing needed, warm-up and gradients among them, as they took "
         "where they were made (CPU or GPU), whether or not another run shares them."
     )
-    return chart(charts.cost_and_gain(rows, what), f"Cost against gain: {said}", caption)
+    return chart(
+        charts.cost_and_gain(rows, what), f"Cost against gain: {said}", caption, charts.HALF
+    )
 
 
 def _overlap(sweep: Sweep) -> Chart | None:
@@ -164,4 +168,5 @@ def _overlap(sweep: Sweep) -> Chart | None:
         f"too; {100 * sweep.budget:g}% by chance."
     )
     alt = "Overlap of selections: " + ", ".join(apart)
-    return chart(charts.shared_rows(cells, list(labels.values())), alt, caption)
+    build = charts.shared_rows(cells, list(labels.values()))
+    return chart(build, alt, caption, charts.HALF)

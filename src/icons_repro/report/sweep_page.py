@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from icons_repro.report.cells import (
     signed,
     sweep_tables,
 )
+from icons_repro.report.compare_tables import chance_text, p_text
 from icons_repro.report.html.shell import write_page
 from icons_repro.report.inventory import Inventory, take_inventory
 from icons_repro.report.lines import FULL
@@ -141,9 +143,8 @@ def verdict(sweep: Sweep) -> str:
         sure = _surely(best.p_value)
         parts.append(f"{signed(best.against_random)} points against random data ({sure})")
     if sweep.lead is not None and len(ranked) > 1:
-        chance = sweep.lead.chance_above_zero if sweep.lead.known else None
-        how = f", ahead with a probability of {chance:.2f}" if chance is not None else ""
-        how = how.replace("1.00", "more than .99").replace(" 0.", " .")
+        chance = chance_text(sweep.lead)
+        how = f", ahead with a probability of {chance}" if sweep.lead.known else ""
         parts.append(f"{signed(sweep.lead)} against {ranked[1].method}, the second{how}")
     alone = max(len(row.replicates) for row in ranked) == 1
     more = " One run of each: another pool or seed may differ by more than the intervals say."
@@ -151,11 +152,10 @@ def verdict(sweep: Sweep) -> str:
 
 
 def _surely(p: float) -> str:
-    if p != p:
+    if math.isnan(p):
         return "no interval"
-    if p < MARKS[1][0]:
-        return f"p = {p:.3f}, corrected" if p >= 0.001 else "p < .001, corrected"
-    return f"p = {p:.2f}, corrected: not settled"
+    said = p_text(p) if p < 0.001 else f"= {p_text(p)}"
+    return f"p\u00a0{said}, corrected" + ("" if p < MARKS[1][0] else ": not settled")
 
 
 def matrix(group: Sequence[Sweep]) -> TABLE:
@@ -216,13 +216,13 @@ def _budget(sweep: Sweep, measure: str) -> dict[str, Any]:
     }
 
 
-def table_of(cells: Cells) -> TABLE:
+def table_of(cells: Cells, first: str = "measure") -> TABLE:
     """Return a table of text as one whose numbers sort as numbers."""
     rows: list[list[Any]] = []
     for name, *values in cells.rows:
         kind = "reference" if name in (FULL, BLIND) else ""
         rows.append([{"text": name, "kind": kind}, *(number_cell(text) for text in values)])
-    return [heading or "measure" for heading in cells.headings], rows
+    return [heading or first for heading in cells.headings], rows
 
 
 def number_cell(text: str) -> dict[str, Any]:

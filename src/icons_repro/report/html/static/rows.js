@@ -137,11 +137,12 @@
     const body = element("tbody");
     tasks.forEach((task, t) => {
       const r = rank(i, t);
-      const bar = element("meter", { min: 0, max: 1000, value: r ?? 0, "aria-hidden": "true" });
+      const bar = element("i", { class: "bar", "aria-hidden": "true" });
+      bar.style.setProperty("--share", (r ?? 0) / 1000);
       const votes = data.voted && (data.voted[i] & (1 << t)) !== 0;
       const owed = (data.owed[i] & (1 << t)) !== 0;
       body.append(element("tr", {}, element("th", { scope: "row" }, task),
-        element("td", {}, bar, ` ${r === null ? "-" : (r / 10).toFixed(1)}`),
+        element("td", {}, bar, `${r === null ? "-" : (r / 10).toFixed(1)}`),
         element("td", {}, [votes ? "votes" : "", owed ? "denied" : ""].filter(Boolean).join(", "))));
     });
     return element("table", { class: "tasks" },
