@@ -84,9 +84,10 @@ def test_columns_agree_with_the_selection(cache: Cache, selection: Path) -> None
     found = scored(selection)
     random = np.load(cache.select("random", 0.2, 1) / "positions.npy")
     pool = cache.root / "pool" / "p0"
-    made = samples(found, selection, pool, {"random": random}, method="icons", run="r")
+    made = samples(found, selection, pool, {"random": random}, method="icons", run="r; rm -r x")
     data = made.data
     assert data["tasks"] == list(TASKS)
+    assert data["run"] == "'r; rm -r x'", "a command that is copied runs nothing else"
     assert data["key"] == [key.decode() for key in cache.table.keys.tolist()]
     flags = np.array(data["flags"])
     assert np.flatnonzero(flags & 1).tolist() == np.load(selection / "positions.npy").tolist()

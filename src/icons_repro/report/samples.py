@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -70,9 +71,12 @@ def samples(
     by = marks(taken, len(found.chosen))
     shown = rows_to_show(status, (by > 0) & ~found.chosen, usable)
     data = {
-        "method": method, "run": run, "others": list(taken), "k": int(found.chosen.sum()),
+        "method": method,
+        "run": shlex.quote(run),
+        "others": list(taken),
+        "k": int(found.chosen.sum()),
         "explained": dict(explained or {}),
-    }  # fmt: skip
+    }
     data |= numbers(found, status, by, shown.positions, selection)
     data["beside"] = [
         {

@@ -12,6 +12,7 @@
   const answer = (i) => plain(data.turns[i][1] ?? "");
   const rank = (i, t) => data.ranks[i * T + t]; // thousandths, null where the row has none
   const has = (i, bit) => (data.flags[i] & bit) !== 0;
+  const marked = (masks, i, t) => t < 30 && (masks[i] & (1 << t)) !== 0; // later tasks have no bit
 
   let texts = null; // what a search looks through, made at the first search
   function haystack() {
@@ -41,8 +42,8 @@
   function taskTest(value) {
     const [kind, number] = value.split(":");
     const t = Number(number);
-    if (kind === "voted") return (i) => (data.voted[i] & (1 << t)) !== 0;
-    if (kind === "starved") return (i) => has(i, STARVED) && (data.owed[i] & (1 << t)) !== 0;
+    if (kind === "voted") return (i) => marked(data.voted, i, t);
+    if (kind === "starved") return (i) => has(i, STARVED) && marked(data.owed, i, t);
     return null;
   }
 
@@ -109,7 +110,7 @@
   function strip(i) {
     if (T === 0) return null;
     const squares = tasks.map((task, t) => {
-      const votes = data.voted && (data.voted[i] & (1 << t)) !== 0;
+      const votes = data.voted && marked(data.voted, i, t);
       const square = element("i", { class: votes ? "square voted" : "square" });
       const r = rank(i, t);
       square.style.setProperty("--share", r === null ? 0 : Math.pow(r / 1000, 3).toFixed(2));
@@ -139,8 +140,8 @@
       const r = rank(i, t);
       const bar = element("i", { class: "bar", "aria-hidden": "true" });
       bar.style.setProperty("--share", (r ?? 0) / 1000);
-      const votes = data.voted && (data.voted[i] & (1 << t)) !== 0;
-      const owed = (data.owed[i] & (1 << t)) !== 0;
+      const votes = data.voted && marked(data.voted, i, t);
+      const owed = marked(data.owed, i, t);
       body.append(element("tr", {}, element("th", { scope: "row" }, task),
         element("td", {}, bar, `${r === null ? "-" : (r / 10).toFixed(1)}`),
         element("td", {}, [votes ? "votes" : "", owed ? "denied" : ""].filter(Boolean).join(", "))));
