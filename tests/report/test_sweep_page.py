@@ -115,7 +115,7 @@ def test_costs_count_what_choosing_needed_and_sharing_saved(folder: Path) -> Non
     assert head[1:4] == ["steps", "times used", "cache hits"]
     assert table["warmup"] == ["1", "8", "7", "10.0", "70.0"]
     assert table["select"] == ["8", "8", "0", "16.0", "0.0"]
-    assert table["evaluate"] == ["2", "8", "8", "8.0", "24.0"]
+    assert table["evaluate"] == ["2", "8", "8", "0.0", "32.0"]
 
 
 def test_worlds_and_scales_get_sections_of_their_own(tmp_path: Path) -> None:
@@ -163,6 +163,7 @@ def test_runs_without_scores_make_no_chart_and_no_verdict(tmp_path: Path) -> Non
     text = write_sweep_page(tmp_path / "sweep.html", [tmp_path]).read_text()
     assert "<svg" not in text
     assert "is first with" not in text
+    assert "No run of this world has scores" in text
 
 
 def test_the_command_writes_the_page(folder: Path, tmp_path: Path, capsys: Any) -> None:

@@ -106,7 +106,7 @@ def _score_table(inputs: PageInputs) -> Table:
     for name, result in inputs.lines[THIS_RUN].items():
         blind = [f"{inputs.blind[name]:.1f}" if name in inputs.blind else DASH]
         scores = [_score_cell(results.get(name)) for results in lines.values()]
-        metric = {"text": str(result["metric"]), "kind": "words"}
+        metric = {"text": str(result["metric"]), "kind": "left"}
         rows.append([name, metric, *(blind if inputs.blind else []), *scores])
     return head, rows
 

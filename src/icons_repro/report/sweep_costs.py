@@ -31,11 +31,12 @@ class StageUse:
 
     steps: set[str]
     computed: set[str]
+    """Those of them that these runs did not find in the cache."""
     uses: int = 0
     spent: float = 0.0
-    """Seconds of all its distinct steps."""
+    """Seconds of what was computed."""
     asked: float = 0.0
-    """Seconds, had every run made its own."""
+    """Seconds, had every run computed its own."""
 
 
 def stage_table(runs: Sequence[SweepRun]) -> tuple[Sequence[str], list[list[Any]]]:
@@ -54,16 +55,15 @@ def stage_table(runs: Sequence[SweepRun]) -> tuple[Sequence[str], list[list[Any]
             *({"text": f"{n:,}", "sort": n} for n in (len(use.steps), use.uses, hits)),
             *({"text": f"{s:,.1f}", "sort": round(s, 3)} for s in (use.spent, saved)),
         ])  # fmt: skip
-    head = ["stage", "steps", "times used", "cache hits", "seconds", "seconds saved by sharing"]
+    head = ["stage", "steps", "times used", "cache hits", "seconds computed", "seconds saved"]
     return head, rows
 
 
 def _add(use: StageUse, stage: Any) -> None:
     seconds = float(stage["seconds"])
-    if stage["fingerprint"] not in use.steps:
-        use.steps.add(stage["fingerprint"])
-        use.spent += seconds
+    use.steps.add(stage["fingerprint"])
     use.uses += 1
     use.asked += seconds
-    if not stage["cached"]:
+    if not stage["cached"] and stage["fingerprint"] not in use.computed:
         use.computed.add(stage["fingerprint"])
+        use.spent += seconds
