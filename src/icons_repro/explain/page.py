@@ -10,6 +10,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.explain.neighbours import Neighbour
 from icons_repro.explain.standing import Standing
 from icons_repro.report.html.shell import write_page
+from icons_repro.report.sheets import SMALL as KEPT
 from icons_repro.report.sheets import as_data
 
 if TYPE_CHECKING:
@@ -83,17 +84,16 @@ def example(table: RecordTable, images: Path, position: int, side: int) -> dict[
 
     record = table[position]
     turns = [str(turn["value"]).replace("<image>", "").strip() for turn in record.conversations]
-    picture = ""
+    picture, sharp = "", False
     if record.images:
         try:
-            picture = as_data(
-                picture_of(str(images.resolve()), record.images[0], table.policy), side
-            )
-        except DataError:
+            opened = picture_of(str(images.resolve()), record.images[0], table.policy)
+            picture, sharp = as_data(opened, side), max(opened.size) <= KEPT
+        except DataError:  # it has changed since the pool was read: a placeholder stands for it
             picture = ""
     return {
-        "picture": picture, "turns": turns, "source": record.source, "position": position,
-        "key": record.key, "text_only": not record.images,
+        "picture": picture, "sharp": sharp, "turns": turns, "source": record.source,
+        "position": position, "key": record.key, "text_only": not record.images,
     }  # fmt: skip
 
 

@@ -68,9 +68,13 @@ class Sheets:
     def to_json(self) -> dict[str, Any]:
         """Return what `list.js` reads."""
         return {
-            "cell": self.cell, "across": ACROSS, "widths": self.widths, "heights": self.heights,
+            "cell": self.cell,
+            "across": ACROSS,
+            "sharp": self.quality == LOSSLESS,
+            "widths": self.widths,
+            "heights": self.heights,
             "sheets": self.sheets,
-        }  # fmt: skip
+        }
 
 
 def shrunk(picture: Image, side: int) -> Image:

@@ -2,7 +2,8 @@
 "use strict";
 
 class PictureSheets {
-  // {cell, across, widths, heights, sheets: [base64 WebP]}: picture i is cell i of its sheet.
+  // {cell, across, sharp, widths, heights, sheets: [base64 WebP]}: picture i is cell i of its sheet;
+  // sharp ones are drawn with a few pixels, and stay so when they are enlarged.
   constructor(data) {
     this.data = data;
     this.urls = new Map();
@@ -25,7 +26,7 @@ class PictureSheets {
       frame.append(element("span", { class: "nothing" }, said));
       return frame;
     }
-    const { cell, across, widths, heights } = this.data;
+    const { cell, across, sharp, widths, heights } = this.data;
     const each = across * across;
     const place = i % each;
     const zoom = side / Math.max(widths[i], heights[i]);
@@ -36,7 +37,7 @@ class PictureSheets {
     image.style.backgroundSize = `${cell * across * zoom}px auto`;
     image.style.backgroundPosition =
       `${-(place % across) * cell * zoom}px ${-Math.floor(place / across) * cell * zoom}px`;
-    if (zoom > 1.2) image.style.imageRendering = "pixelated";
+    if (sharp && zoom > 1) image.style.imageRendering = "pixelated";
     frame.append(image);
     return frame;
   }
