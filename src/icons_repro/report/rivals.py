@@ -43,7 +43,7 @@ def _on_disk(own: Select, runs: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(runs.glob(f"*/{FILE}")):
         try:
             results = read_results(path)
-        except DataError:
+        except (DataError, TypeError):  # another program's; the sweep's page lists it
             continue
         folder = Path(results.selection)
         known = results.pool == own.pool.fingerprint and (folder / "positions.npy").is_file()
