@@ -15,7 +15,7 @@ def flat(shade: int, width: int = 40, height: int = 30) -> Image.Image:
     return Image.new("RGB", (width, height), (shade, shade, shade))
 
 
-def noise(seed: int, side: int = 300) -> Image.Image:
+def noise(seed: int, side: int = 150) -> Image.Image:
     rng = np.random.default_rng(seed)
     return Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
 

@@ -166,6 +166,15 @@ def test_runs_without_scores_make_no_chart_and_no_verdict(tmp_path: Path) -> Non
     assert "No run of this world has scores" in text
 
 
+def test_a_budget_without_scores_does_not_change_what_the_others_are_measured_by(
+    tmp_path: Path,
+) -> None:
+    write_sweep(tmp_path, {"icons": 20}, budgets=(0.2,))
+    write_run(tmp_path / "chosen_only", None, selector="less", budget=0.3)
+    text = write_sweep_page(tmp_path / "sweep.html", [tmp_path]).read_text()
+    assert "Numbers are above blind %" in text
+
+
 def test_the_command_writes_the_page(folder: Path, tmp_path: Path, capsys: Any) -> None:
     main(["--page", str(tmp_path / "s.html"), str(folder)])
     assert "s.html" in capsys.readouterr().out
@@ -177,4 +186,4 @@ def test_fifty_runs_take_less_than_ten_seconds(tmp_path: Path) -> None:
     write_sweep(tmp_path, better, seeds=5)
     started = time.process_time()
     write_sweep_page(tmp_path / "sweep.html", [tmp_path])
-    assert time.process_time() - started < 20, "ten on a core that nobody shares"
+    assert time.process_time() - started < 10

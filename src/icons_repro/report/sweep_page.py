@@ -121,8 +121,9 @@ def _world(group: Sequence[Sweep], here: Path) -> dict[str, Any]:
 
 
 def measure_of(group: Sequence[Sweep]) -> str:
-    """Return what methods are ranked by: the same measure at every budget of a world."""
-    return "above blind %" if all(sweep.blind_over for sweep in group) else "Rel. %"
+    """Return what methods are ranked by: one measure for all budgets of a world that have any."""
+    scored = [sweep for sweep in group if sweep.relative_over]
+    return "above blind %" if scored and all(s.blind_over for s in scored) else "Rel. %"
 
 
 def value_of(row: SweepRow, measure: str) -> Any:

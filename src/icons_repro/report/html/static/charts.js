@@ -5,7 +5,8 @@
   const hint = element("div", { class: "hint", "aria-hidden": "true" });
   hint.hidden = true;
   document.body.append(hint);
-  const shorter = (text) => text.replace(/(-?\d+\.\d{2})\d+/g, "$1");
+  const shorter = (text) =>
+    text.replace(/(-?\d+\.\d{2})\d+/g, "$1").replace(/; (sign|kind): \w+/g, ""); // colours
   for (const chart of document.querySelectorAll(".chart svg")) {
     chart.addEventListener("pointermove", (event) => {
       const mark = event.target.closest("[aria-label]");
