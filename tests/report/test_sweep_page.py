@@ -17,7 +17,8 @@ from icons_repro.report.runs import collect
 from icons_repro.report.sweep import sweeps
 from icons_repro.report.sweep_charts import forest_of
 from icons_repro.report.sweep_costs import choosing_seconds, stage_table
-from icons_repro.report.sweep_page import verdict, write_sweep_page
+from icons_repro.report.sweep_page import write_sweep_page
+from icons_repro.report.verdict import verdict
 
 BLIND = {"a": 20.0, "b": 20.0}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from icons_repro.report import charts
+from icons_repro.report import chart_specs
 from icons_repro.report.answer_book import AnswerBook, answer_book
 from icons_repro.report.cells import signed
 from icons_repro.report.charts import Chart, chart
@@ -85,7 +85,7 @@ def _differences(found: Comparison) -> Chart | None:
         return None
     alt = "A - B: " + ", ".join(f"{r['method']} {r['value']:+.1f}" for r in rows)
     caption = "A - B in points with 95% intervals; grey ones hold zero."
-    return chart(charts.differences(rows, "A - B, points"), alt, caption)
+    return chart(chart_specs.differences(rows, "A - B, points"), alt, caption)
 
 
 def _of_pair(pairs: tuple[Pair, ...]) -> str:

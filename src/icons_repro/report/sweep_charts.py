@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from icons_repro.evaluation.intervals import Estimate
-from icons_repro.report import charts
-from icons_repro.report.charts import Chart, chart, short
+from icons_repro.report import chart_specs
+from icons_repro.report.chart_specs import short
+from icons_repro.report.charts import HALF, Chart, chart
 from icons_repro.report.lines import FULL, RANDOM
 from icons_repro.report.overlap import chosen
 from icons_repro.report.rows import SweepRow
@@ -67,7 +68,7 @@ def _ranking(sweep: Sweep, measure: str) -> Chart | None:
     caption = "Points with 95% intervals, best first."
     caption += " The dashed line is random data." if random is not None else ""
     return chart(
-        charts.ranking(rows, measure, random), f"{measure} by method: {said}", caption, charts.HALF
+        chart_specs.ranking(rows, measure, random), f"{measure} by method: {said}", caption, HALF
     )
 
 
@@ -91,7 +92,7 @@ def forest_of(sweep: Sweep) -> Chart | None:
         "Points of each benchmark's score above or below random data of the same pool and seed, "
         "with 95% intervals, not corrected for their number; grey ones hold zero."
     )
-    return chart(charts.forest(rows, names), alt, caption)
+    return chart(chart_specs.forest(rows, names), alt, caption)
 
 
 def sign_of(ends: Mapping[str, Any]) -> str:
@@ -115,7 +116,7 @@ def curve_of(group: Sequence[Sweep], measure: str) -> Chart | None:
         return None
     said = ", ".join(f"{r['method']} at {r['budget']:g}% {r['value']:.1f}" for r in rows)
     alt = f"{measure} by share of the pool: {said}"
-    return chart(charts.budget_curve(rows, measure), alt, "Bands are 95% intervals.")
+    return chart(chart_specs.budget_curve(rows, measure), alt, "Bands are 95% intervals.")
 
 
 def _cost(sweep: Sweep) -> Chart | None:
@@ -136,9 +137,7 @@ def _cost(sweep: Sweep) -> Chart | None:
         "Seconds of all steps that choosing needed, warm-up and gradients among them, as they took "
         "where they were made (CPU or GPU), whether or not another run shares them."
     )
-    return chart(
-        charts.cost_and_gain(rows, what), f"Cost against gain: {said}", caption, charts.HALF
-    )
+    return chart(chart_specs.cost_and_gain(rows, what), f"Cost against gain: {said}", caption, HALF)
 
 
 def _overlap(sweep: Sweep) -> Chart | None:
@@ -168,5 +167,5 @@ def _overlap(sweep: Sweep) -> Chart | None:
         f"too; {100 * sweep.budget:g}% by chance."
     )
     alt = "Overlap of selections: " + ", ".join(apart)
-    build = charts.shared_rows(cells, list(labels.values()))
-    return chart(build, alt, caption, charts.HALF)
+    build = chart_specs.shared_rows(cells, list(labels.values()))
+    return chart(build, alt, caption, HALF)
