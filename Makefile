@@ -55,6 +55,9 @@ docs: setup ## Build the site of docs/ into outputs/site
 gpu-check: setup ## Ten minutes on one GPU: is it right there, and how fast (SIZE=tiny, 1b or 7b)
 	$(BIN)/python -m icons_repro.gpu_check $(if $(SIZE),--size $(SIZE)) --json outputs/gpu_check.json
 
+report: setup ## One page about all runs below RUNS (default: outputs/runs)
+	$(BIN)/python -m icons_repro.report --page $(or $(RUNS),outputs/runs)/sweep.html $(or $(RUNS),outputs/runs)
+
 requirements: setup ## Resolve the pinned requirements again
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 		--extra eval --extra cluster --extra dev --no-annotate --no-header --output-file requirements.txt --upgrade
@@ -62,4 +65,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test coverage test-slurm fuzz lint bench experiments docs gpu-check requirements clean
+.PHONY: help setup demo test coverage test-slurm fuzz lint bench experiments docs gpu-check report requirements clean

@@ -23,7 +23,10 @@ ALLOWED = {
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
     "studies": {"data", "evaluation", "features", "influence", "models", "report"},
-    "report": {"evaluation", "tracking", "config", "experiment", "engine"},
+    "report": {
+        *("evaluation", "tracking", "config", "experiment", "engine"),
+        *("data", "influence"),
+    },
     "preflight": {"config", "data", "engine", "evaluation", "experiment", "graph"},
 }
 """What a package may import besides itself and core."""

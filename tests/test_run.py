@@ -111,6 +111,21 @@ def test_the_screen_ends_with_the_table_the_files_and_what_to_try(output: Path) 
     assert "Warning" not in shown
 
 
+def test_the_page_holds_all_rows_and_every_answer_with_its_picture(output: Path) -> None:
+    (page,) = output.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*/report.html")
+    text = page.read_text()
+    found = {}
+    for name in ("rows-data", "answers-data"):
+        _, _, rest = text.partition(f'<script type="application/json" id="{name}">')
+        found[name] = json.loads(rest.partition("</script>")[0])
+    rows, answers = found["rows-data"], found["answers-data"]
+    assert len(rows["key"]) == 400
+    assert sum(flag & 1 for flag in rows["flags"]) == 80
+    assert "random 0.2, seed 0" in rows["others"]
+    assert answers["models"] == ["this run", "full", "random"]
+    assert min(answers["image"]) >= 0
+
+
 def test_the_metrics_file_holds_every_step_of_every_training(output: Path) -> None:
     (path,) = output.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*/metrics.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -302,6 +317,9 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
     assert "the language model has the layers 0 to 3" in result.stdout
     assert "The same command computes what is missing" in result.stdout
     assert "Traceback" not in result.stderr
+    page = output / "runs" / "tiny" / "icons_20pct" / "sweep.html"
+    assert "Runs that enter no number" in page.read_text()
+    assert "the language model has the layers 0 to 3" in page.read_text()
     (random,) = output.glob("runs/tiny/icons_20pct/random-b0.15-*/results.json")
     assert json.loads(random.read_text())["n_selected"] == 60
     logs = list(output.glob("cache/logs/coincide/*.log"))
@@ -309,6 +327,7 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
     result = run(output, *sweep, *local)
     assert result.returncode == 0, result.stderr[-3000:]
     assert list(output.glob("runs/tiny/icons_20pct/coincide-b0.15-*/results.json"))
+    assert "Runs that enter no number" not in page.read_text()
 
 
 def test_inline_and_local_choose_and_score_alike(output: Path) -> None:

@@ -191,7 +191,9 @@ def _report(reporter: Any, ledger: Ledger, alone: bool) -> Outcome:
     goals = reporter.experiment.goals()
     causes = failures_of(goals, ledger)
     if causes:
-        return UserError("\n".join(_say(failure) for failure in causes))
+        cause = "\n".join(_say(failure) for failure in causes)
+        reporter.failed(cause)
+        return UserError(cause)
     missing = sum(ledger.state(step) is not State.done for step in ordered(goals))
     if missing:
         return UserError(f"{missing} of its steps are not computed yet")

@@ -103,6 +103,14 @@ def test_idle_workers_help_with_a_shared_step(tmp_path: Path) -> None:
     assert sorted(calls(tmp_path)) == sorted(["parts", "finish", *(f"part-{i}" for i in range(4))])
 
 
+def test_a_shared_step_that_fails_while_others_help_fails_once(tmp_path: Path) -> None:
+    ledger = Ledger([Shared(fails="user", seconds=0.5)], Cache(tmp_path))
+    LocalExecutor(CHUNKS, 2, gpus=[]).run(ledger)
+    (failure,) = ledger.failures
+    assert "part 1 is bad" in failure.cause
+    assert calls(tmp_path).count("part-1") <= 2, "once for each worker that was at it"
+
+
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.7, 1.3])
 def test_a_worker_killed_at_any_moment_costs_no_row(tmp_path: Path, moment: float) -> None:
     """Four workers fill one step; one of them is killed `moment` seconds after the first part."""

@@ -125,12 +125,12 @@ class LocalExecutor:
 
     def _shareable(self, ledger: Ledger, running: list[Task]) -> list[Step]:
         """Return running steps that one more worker could help with."""
-        helped = {t.step.fingerprint: t.step for t in running if isinstance(t.step, SharedStep)}
+        helped = {s.fingerprint: s for s in ledger.open() if isinstance(s, SharedStep)}
         counts = {fp: sum(t.step.fingerprint == fp for t in running) for fp in helped}
         return [
             step
             for fp, step in helped.items()
-            if counts[fp] < self._chunks(step) and not _all_claimed(ledger.cache, step)
+            if 0 < counts[fp] < self._chunks(step) and not _all_claimed(ledger.cache, step)
         ]
 
     def _wants(self, step: Step) -> Resources:

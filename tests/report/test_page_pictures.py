@@ -1,4 +1,4 @@
-"""The page's gallery opens what the pool's own checks passed, and nothing else."""
+"""The page opens the pictures that the pool's own checks passed, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from icons_repro.core.settings import RecordPolicy
-from icons_repro.data.records import build_records
-from icons_repro.report.gather import PageInputs, Sample, Scored, gallery, rows_of
+from icons_repro.data.records import RecordTable, build_records
+from icons_repro.report.samples import texts
+from icons_repro.report.sheets import NO_PICTURE, UNREADABLE
 
 
 @pytest.fixture
@@ -28,25 +29,24 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def shown(rows: list[Any], images: Path, tmp_path: Path, **policy: Any) -> list[Sample]:
-    """Return what a page shows of a pool of these rows."""
+def shown(rows: list[Any], images: Path, tmp_path: Path, **policy: Any) -> dict[str, Any]:
+    """Return what a page shows of the usable rows of a pool."""
     (tmp_path / "pool.json").write_text(json.dumps(rows))
     chosen = RecordPolicy(on_bad_row="skip", **policy)
     build_records(tmp_path / "pool.json", images, tmp_path, chosen)
-    inputs = PageInputs(
-        results=None,  # type: ignore[arg-type]  # the gallery reads none
-        row_of=rows_of(tmp_path / "records.arrow"),
-        image_root=images,
-        policy=chosen,
-    )
-    taken, left = gallery(inputs, Scored(np.ones(len(rows), dtype=bool), None, {}))
-    assert left == []
-    return taken
+    table = RecordTable(tmp_path / "records.arrow")
+    return texts(table, images, np.flatnonzero(table.usable))
 
 
 def row(image: Any, answer: str = "yes") -> dict[str, Any]:
     turns = [{"from": "human", "value": "<image>\nis it so"}, {"from": "gpt", "value": answer}]
     return {"image": image, "conversations": turns}
+
+
+def drawn(found: dict[str, Any]) -> list[str]:
+    """Answers of the rows whose picture is shown."""
+    pairs = zip(found["turns"], found["image"], strict=True)
+    return [turns[1] for turns, image in pairs if image >= 0]
 
 
 @pytest.mark.parametrize("check", ["none", "exists", "decode"])
@@ -55,7 +55,7 @@ def test_refused_rows_are_not_drawn_from_outside_the_folder(
 ) -> None:
     outside = ["../secret.png", str(tmp_path / "secret.png"), "link.png"]
     rows = [row(name, f"no {name}") for name in outside] + [row("in.png")]
-    assert [s.answer for s in shown(rows, images, tmp_path, check_images=check)] == ["yes"]
+    assert drawn(shown(rows, images, tmp_path, check_images=check)) == ["yes"]
 
 
 @pytest.mark.parametrize("check", ["none", "exists", "decode"])
@@ -63,7 +63,7 @@ def test_a_named_pipe_in_the_folder_does_not_hang_the_page(
     check: str, images: Path, tmp_path: Path
 ) -> None:
     rows = [row("pipe.png", "no"), row("in.png")]
-    assert [s.answer for s in shown(rows, images, tmp_path, check_images=check)] == ["yes"]
+    assert drawn(shown(rows, images, tmp_path, check_images=check)) == ["yes"]
 
 
 def test_odd_rows_are_passed_over(images: Path, tmp_path: Path) -> None:
@@ -72,15 +72,34 @@ def test_odd_rows_are_passed_over(images: Path, tmp_path: Path) -> None:
         {"image": "in.png", "conversations": [1, 2]},
         {"image": "in.png", "conversations": [{"from": "human"}, {"from": "gpt"}]},
         {"image": "in.png", "conversations": "a string"},
-        {"image": ["in.png"], "conversations": row("x")["conversations"]},
     ]
-    assert [s.answer for s in shown([*odd, row("in.png")], images, tmp_path)] == ["yes"]
+    assert drawn(shown([*odd, row("in.png")], images, tmp_path)) == ["yes"]
 
 
 def test_links_are_drawn_where_the_pool_allows_them(images: Path, tmp_path: Path) -> None:
-    assert len(shown([row("link.png")], images, tmp_path, follow_symlinks=True)) == 1
+    assert drawn(shown([row("link.png")], images, tmp_path, follow_symlinks=True)) == ["yes"]
 
 
 def test_the_image_folder_itself_may_be_a_link(images: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(images)
-    assert len(shown([row("in.png")], tmp_path / "alias", tmp_path)) == 1
+    assert drawn(shown([row("in.png")], tmp_path / "alias", tmp_path)) == ["yes"]
+
+
+def test_a_picture_that_is_gone_since_is_a_placeholder_and_the_row_stays(
+    images: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(images / "soon_gone.png")
+    rows = [row("soon_gone.png"), row("in.png"), {"conversations": row("")["conversations"]}]
+    rows[2]["conversations"][0]["value"] = "no picture"
+    (tmp_path / "pool.json").write_text(json.dumps(rows))
+    build_records(tmp_path / "pool.json", images, tmp_path, RecordPolicy())
+    (images / "soon_gone.png").unlink()
+    table = RecordTable(tmp_path / "records.arrow")
+    found = texts(table, images, np.arange(3))
+    assert found["image"] == [UNREADABLE, 0, NO_PICTURE]
+
+
+def test_a_picture_that_several_rows_name_is_drawn_once(images: Path, tmp_path: Path) -> None:
+    found = shown([row("in.png"), row("in.png", "again")], images, tmp_path)
+    assert found["image"] == [0, 0]
+    assert len(found["pictures"]["widths"]) == 1
