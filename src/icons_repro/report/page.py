@@ -20,6 +20,7 @@ from icons_repro.report.gather import (
     vote_counts,
 )
 from icons_repro.report.lines import FULL, THIS_RUN
+from icons_repro.report.results import SCALES
 from icons_repro.report.style import CSS
 from icons_repro.report.tables import DASH, relative_text, score_text
 
@@ -61,14 +62,9 @@ def _header(inputs: PageInputs) -> str:
         *((what, relative_text(found)) for what, found in inputs.relatives.items() if found),
     )
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
-    scale = (
-        "Tiny scale: not comparable with the paper's numbers."
-        if r.scale == "tiny"
-        else "Paper scale."
-    )
     return (
         f'<header><p class="kicker">{escape(r.experiment)} · {escape(r.setup)}</p>'
-        f"<h1>{escape(r.selector)}</h1><dl>{cells}</dl><p>{scale}</p></header>"
+        f"<h1>{escape(r.selector)}</h1><dl>{cells}</dl><p>{SCALES[r.scale]}</p></header>"
     )
 
 
