@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+try:
+    from icons_repro.core.stop import stop_at_once
+
+    if __name__ == "__main__":
+        stop_at_once()  # before the imports that take time
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
+
 import hydra
 from omegaconf import DictConfig
 
-try:
-    from icons_repro import launcher, pipeline
-except ModuleNotFoundError as error:
-    sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
+from icons_repro import launcher, pipeline
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")

@@ -24,7 +24,9 @@ ALLOWED = {
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
     "studies": {"data", "evaluation", "features", "influence", "models", "report"},
     "report": {"evaluation", "tracking", "config", "experiment", "engine"},
-    "preflight": {"config", "data", "engine", "evaluation", "experiment", "graph"},
+    "preflight": {
+        *("config", "data", "engine", "evaluation", "experiment", "graph", "models", "selection"),
+    },
 }
 """What a package may import besides itself and core."""
 JOBS = {

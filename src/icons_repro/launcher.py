@@ -6,6 +6,7 @@ one after the other: it takes the union of their steps and works that off.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,15 @@ from icons_repro.pipeline import Job, run_all
 from icons_repro.sweep import close_sweep
 
 log = logging.getLogger(__name__)
+PLACES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EIO),
+}
+"""What a place, and not a mistake of ours, is refused for."""
+REMEDY = (
+    "If it is an output, free its disk or set ICONS_OUTPUT to a folder that can be written; "
+    "what is finished is kept."
+)
 
 
 def launch(
@@ -75,17 +85,32 @@ def compose_job(
 def command_line(main: Callable[[], None]) -> None:
     """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
     register()
+    logging.raiseExceptions = False  # a full disk is said once, not for each line of the log
     try:
         main()
     except UserError as error:
         sys.exit(f"\nError: {error}")
     except (HydraException, OmegaConfBaseException) as error:
+        if ours := _ours(error):  # raised while the run's folder was named
+            sys.exit(f"\nError: {ours}")
         sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        sys.exit(f"\nError: {error.filename or 'the output'}: {error.strerror}. {REMEDY}")
     except (KeyboardInterrupt, Stopped) as stopped:
         number = stopped.number if isinstance(stopped, Stopped) else 2
         again = "What is finished is kept; the same command goes on from there."
         sys.stderr.write(f"\nStopped. {again}\n")
         sys.exit(128 + number)
+
+
+def _ours(error: BaseException) -> UserError | None:
+    """Return the error of ours that a library has wrapped into its own, if it has."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, UserError):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def _default_config() -> Any:

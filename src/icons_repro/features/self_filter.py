@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
@@ -151,6 +152,7 @@ def train_score_net(
             MetricsWriter(out / "metrics.jsonl", on_metrics),
             StageProgress("score net"),
         ],
+        plugins=[LightningEnvironment()],
     )
     trainer.fit(tuner, PoolDataModule(dataset, collate, schedule, job.data.num_workers))
     positions = np.load(job.positions)

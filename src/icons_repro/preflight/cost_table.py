@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,13 @@ def print_costs(
     """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
     console = console or Console()
     a = assumptions
-    console.print(_table(stages))
+    total = StageCost(
+        "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
+    )
+    for table in (_work(stages, total), _hours(stages, total)):
+        console.print()
+        console.print(table, highlight=False)
+    console.print()
     console.print(
         f"Estimates by arithmetic, not measured. {a.rows:,} rows ({a.rows_from}), {a.tokens:,.0f} "
         f"tokens a sample ({a.tokens_from}); hours at {UTILISATION:.0%} of each device's dense "
@@ -61,23 +68,39 @@ def print_costs(
     console.print(PAPER_COST, highlight=False)
 
 
-def _table(stages: Sequence[StageCost]) -> Table:
-    table = Table(title="Cost at the paper's scale: an estimate", title_justify="left")
-    table.add_column("stage")
-    for heading in ("samples", "steps", "PFLOP", "disk GB", *(f"{d.name}, h" for d in DEVICES)):
-        table.add_column(heading, justify="right")
-    total = StageCost(
-        "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
-    )
-    for stage in (*stages, total):
-        table.add_row(
+def _work(stages: Sequence[StageCost], total: StageCost) -> Table:
+    rows = tuple(
+        (
             stage.stage,
             f"{stage.samples:,}" if stage.samples else "",
             f"{stage.steps:,}" if stage.steps is not None else "",
             f"{stage.petaflops:,.0f}",
             f"{stage.disk_bytes / 1e9:.1f}" if stage.disk_bytes else "",
-            *(f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES),
         )
+        for stage in (*stages, total)
+    )
+    headings = ("stage", "samples", "steps", "PFLOP", "disk GB")
+    return _table("Cost at the paper's scale: an estimate", headings, rows)
+
+
+def _hours(stages: Sequence[StageCost], total: StageCost) -> Table:
+    rows = tuple(
+        (stage.stage, *(f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES))
+        for stage in (*stages, total)
+    )
+    return _table("Hours of one device", ("stage", *(d.name for d in DEVICES)), rows)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose numbers are never cut."""
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 2, 0, 0), collapse_padding=True, show_edge=False,
+    )  # fmt: skip
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
