@@ -141,10 +141,9 @@ class LocalExecutor:
         return max(self._wants(step).chunks, getattr(step, "natural_parts", 1))
 
     def _spawn(self, step: Step, ledger: Ledger, gpus: list[str], stay: bool = False) -> Task:
-        kind = "spawn" if step.light else "forkserver"
         path = log_of(ledger.cache, step)
         description = describe(ledger.cache, step)
-        context: Any = multiprocessing.get_context(kind)
+        context: Any = multiprocessing.get_context("spawn" if step.light else "forkserver")
         process: BaseProcess = context.Process(
             target=run_here,
             args=(description, ledger.cache.root, self._wants(step).chunks, stay, path, gpus),

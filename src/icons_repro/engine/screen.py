@@ -81,9 +81,10 @@ class Screen:
             seconds = time.monotonic() - ledger.started[fingerprint]
             table.add_row("●", Text(ledger.needed[fingerprint].name), clock(seconds))
         counts = {state: ledger.count(state) for state in State}
-        done, total = counts[State.done], len(ledger.needed)
         parts = [f"{counts[s]} {s.value}" for s in State if counts[s] or s is State.done]
         left = ledger.seconds_left(self.workers)
         said = f" · about {clock(left)} left" if left is not None else ""
-        line = Text(f"{' · '.join(parts)} · {clock(time.monotonic() - self._begun)}{said}")
-        return Group(table, ProgressBar(total=max(total, 1), completed=done, width=60), line)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(max(len(ledger.needed), 1), counts[State.done], width=60))
+        words = f"{' · '.join(parts)} · {clock(time.monotonic() - self._begun)}{said}"
+        return Group(table, bar, Text(words))
