@@ -27,7 +27,9 @@ ALLOWED = {
         *("evaluation", "tracking", "config", "experiment", "engine"),
         *("data", "influence"),
     },
-    "preflight": {"config", "data", "engine", "evaluation", "experiment", "graph"},
+    "preflight": {
+        *("config", "data", "engine", "evaluation", "experiment", "graph", "models", "selection"),
+    },
 }
 """What a package may import besides itself and core."""
 JOBS = {

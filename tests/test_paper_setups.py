@@ -119,7 +119,7 @@ def test_a_setup_looks_ahead_draws_its_targets_and_selects(setup: str, data: Pat
     assert "mme: no rows but the test rows" in " ".join(result.stdout.replace("│", " ").split())
     (path,) = (data / "outputs" / "runs" / setup).glob("*/*/results.json")
     results = json.loads(path.read_text())
-    assert (results["scale"], results["n_pool"]) == ("paper", usable)
+    assert (results["scale"], results["n_pool"]) == ("own", usable)  # the model is the tiny one
     chosen = Path(results["selection"])
     positions = np.load(chosen / "positions.npy")
     assert len(positions) == usable // 5
@@ -182,3 +182,9 @@ def test_the_custom_setup_runs_a_users_own_files_from_pool_to_score(data: Path) 
     assert {n: r["n"] for n, r in results["benchmarks"].items()} == {"mine": 3, "other": 3}
     assert all(r["status"] == "ok" for r in results["benchmarks"].values())
     assert results["relative"] is None  # reference: reuse, and no full-data run is there
+    assert results["scale"] == "own"
+    said = " ".join(result.stdout.split())
+    assert "the model cannot read all of the pool" in said
+    assert "not compared with full and random" in said
+    (line,) = [one for one in result.stdout.splitlines() if "reference=compute" in one]
+    assert {"setup=custom", "data.json=pool.json"} <= set(line.split())

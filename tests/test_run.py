@@ -249,7 +249,8 @@ def test_skipped_rows_take_no_part_and_shift_no_other(output: Path) -> None:
         small=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    results = results_of(output, "tiny/icons_20pct/icons-b0.5-s0-*")
+    results = results_of(output, "own/icons_20pct/icons-b0.5-s0-*")
+    assert results["scale"] == "own"  # neither the tiny world's pool nor the paper's
     assert results["n_pool"] == 119
     assert results["n_selected"] == 59
     folder = Path(results["selection"])

@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
+from icons_repro.core.bounds import REFUSED, Count, Filled, Name, Seed, Share
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.invocation import command
 from icons_repro.core.names import nearest, new_name
@@ -28,13 +30,17 @@ from icons_repro.core.settings import (
     PathSettings,
     PoolSettings,
     PretrainSettings,
+    ProjectionSettings,
+    Scale,
     TargetSettings,
     TrainerSettings,
     TrainSettings,
     WarmupSettings,
 )
 from icons_repro.core.trees import TARGET, targets
-from icons_repro.engine.resources import Resources
+from icons_repro.engine.resources import Resources, check_table
+from icons_repro.evaluation.settings import BenchmarkSettings
+from icons_repro.selection.resolve import build_selector
 from icons_repro.tiny.settings import WorldSettings
 
 Stage = Literal[
@@ -69,14 +75,19 @@ USED_DEVICES: Mapping[str, bool | None] = {
 """Kinds of work, the keys of `resources`: those that take all of the trainer's devices (True), one
 device (False), none (None)."""
 
+FOLDER_OF_RUNS = "the output folder's runs/"
+LONGEST_NAME = 100
+LONGEST = 60
+"""Characters of a wrong value that an error repeats."""
+
 
 @dataclass(frozen=True)
 class Names:
     """The choices of config groups, as the user named them."""
 
-    setup: str
-    experiment: str
-    selector: str
+    setup: Name
+    experiment: Name
+    selector: Name
 
 
 @dataclass(frozen=True)
@@ -84,12 +95,12 @@ class RunConfig:
     """One run, whole. The fields are the keys of `conf/config.yaml`."""
 
     names: Names
-    scale: Literal["tiny", "paper"]
-    budget: float
-    seed: int
-    selection_seed: int | None
+    scale: Scale
+    budget: Share
+    seed: Seed
+    selection_seed: Seed | None
     """Seed of random selection alone; None: `seed`, which fine-tuning has too."""
-    stages: list[Stage]
+    stages: Annotated[list[Stage], Filled]
     plan: bool
     verify: bool
     """Read the content of every finished artifact that is used, before work starts."""
@@ -115,7 +126,7 @@ class RunConfig:
     trainer: TrainerSettings
     logger: LoggerSettings
     executor: ExecutorSettings
-    workers: int | None
+    workers: Count | None
     """Processes of `executor=local`; None: one for each GPU, or each core."""
     resources: dict[str, Resources]
     """What each kind of work asks of the machine; see engine/resources.py."""
@@ -126,21 +137,76 @@ def typed(config: DictConfig) -> RunConfig:
 
     Raises `ConfigError` naming the first unknown or ill-typed key, with the nearest right one.
     """
-    tree = as_dict(config, resolve=True)
+    return checked(as_dict(config, resolve=True))
+
+
+def checked(tree: Mapping[str, Any]) -> RunConfig:
+    """Check a config that is plain mappings by now; see `typed`."""
     _refuse_classes(tree)
     _refuse_unknown(tree, RunConfig, "")
+    settings: RunConfig = checked_part(RunConfig, tree, "")
+    _check_parts(settings)
+    return replace(settings, scale=scale_of(settings))
+
+
+def scale_of(settings: RunConfig) -> Scale:
+    """Return the scale that a run's numbers may be called by, whatever its config says.
+
+    The tiny model on somebody's data is no run of the paper's, nor is a foreign pool the tiny
+    world's.
+    """
+    if settings.data.world is not None and settings.model.kind == "tiny":
+        return settings.scale
+    mixed = settings.data.world is not None or settings.model.kind == "tiny"
+    return "own" if mixed or settings.scale == "tiny" else settings.scale
+
+
+def setup_name(chosen: str, *, _root_: DictConfig) -> str:
+    """Return the setup's name, for folders: a foreign pool is not in the tiny world's."""
+    foreign = chosen == "tiny" and OmegaConf.select(_root_, "data.world") is None
+    return "own" if foreign else chosen
+
+
+def _check_parts(settings: RunConfig) -> None:
+    """Check what other packages define: plain mappings in the config, typed where they are used."""
+    projection = checked_part(ProjectionSettings, settings.projection, "projection")
+    if projection.kind != "none" and projection.dim is None:
+        raise ConfigError(
+            f"projection.dim is not set, and projection.kind={projection.kind} needs it."
+        )
+    for name, entry in settings.benchmarks.tasks.items():
+        named = {"name": name, **(entry or {})}
+        checked_part(BenchmarkSettings, named, f"benchmarks.tasks.{name}")
+    check_table(settings.resources, USED_DEVICES)
+    for selector in (settings.selector, *settings.references.values()):
+        build_selector(selector)
+
+
+def checked_part(kind: type, tree: Any, prefix: str) -> Any:
+    """Return the settings that a part of a config holds. Raises `ConfigError` naming the key."""
+    if prefix and isinstance(tree, Mapping):
+        _refuse_unknown(tree, kind, f"{prefix}.")
     try:
-        return _adapter().validate_python(tree)
+        return _adapter(kind).validate_python(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{key}={first['input']!r}: {first['msg'].lower()}.") from error
+        raise ConfigError(_complaint(error, prefix)) from error
 
 
 @cache
-def _adapter() -> TypeAdapter[RunConfig]:
-    """Return what checks a config; made once, since a sweep checks hundreds."""
-    return TypeAdapter(RunConfig)
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _complaint(error: ValidationError, prefix: str) -> str:
+    """Say of the first thing that is wrong: key, value, and what it must be."""
+    first = error.errors()[0]
+    key = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])
+    if first["type"] == "missing":
+        return f"{key} is not set."
+    given = repr(first["input"])
+    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
+    colon = "" if first["type"] == REFUSED else ":"
+    return f"{key}={given}{colon} {first['msg'][:1].lower()}{first['msg'][1:]}."
 
 
 def _refuse_classes(tree: Mapping[str, Any]) -> None:
@@ -163,7 +229,8 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
         if get_origin(hints[key]) is dict:
             named = {f"{key}.{name}": entry for name, entry in value.items()}
         for name, entry in named.items():
-            _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
+            if isinstance(entry, Mapping):
+                _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def _unknown(key: str, word: str, known: Iterable[str]) -> str:
@@ -176,10 +243,10 @@ def _unknown(key: str, word: str, known: Iterable[str]) -> str:
 def explain_override(message: str, config: DictConfig) -> str:
     """Add the nearest right key to Hydra's message about a key it does not know."""
     match = re.search(r"Could not override '([^']+)'", message)
-    if not match:
-        return message
     keys = list(leaf_keys(config))
     known = keys + sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
+    if not match or match[1] in known:
+        return message
     return _unknown(match[1], match[1], known)
 
 
@@ -206,10 +273,34 @@ def leaf_keys(config: DictConfig, prefix: str = "") -> Iterable[str]:
 
 
 def config_hash(*, _root_: DictConfig) -> str:
-    """Hash what changes a run's result; used by `${config_hash:}` in the run directory's name."""
+    """Hash what changes a run's result; used by `${config_hash:}` in the run directory's name.
+
+    Hydra makes that directory before the config is typed, so what its path is made of is checked
+    here: raises `ConfigError`.
+    """
+    _check_place(_root_)
     kept = {k: v for k, v in as_dict(_root_).items() if k not in NOT_RESULTS}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _check_place(root: DictConfig) -> None:
+    """Refuse an empty output folder, and names that would lead out of it."""
+    if not str(OmegaConf.select(root, "paths.output") or "").strip():
+        raise ConfigError(
+            "paths.output is empty: unset ICONS_OUTPUT, or name the folder that results go to."
+        )
+    for key in ("names.setup", "names.experiment", "names.selector"):
+        name = str(OmegaConf.select(root, key))
+        path = PurePath(name)
+        if not name.isprintable() or path.is_absolute() or not {".", ".."}.isdisjoint(path.parts):
+            raise ConfigError(f"{key}={name!r} is no name for a folder below {FOLDER_OF_RUNS}.")
+        if not name.strip() or len(name) > LONGEST_NAME:
+            raise ConfigError(f"{key} must be a name of 1 to {LONGEST_NAME} characters.")
+    for key in ("budget", "seed"):
+        value = OmegaConf.select(root, key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{key}={value!r} is no number.")
 
 
 def defaults_of(settings: type) -> dict[str, Any]:
@@ -237,6 +328,7 @@ def register() -> None:
     """
     OmegaConf.register_new_resolver("config_hash", config_hash)
     OmegaConf.register_new_resolver("command", command)
+    OmegaConf.register_new_resolver("setup_name", setup_name)
     ConfigStore.instance().store(
         group="data/world", name="settings", node=defaults_of(WorldSettings)
     )

@@ -13,6 +13,7 @@ from icons_repro.data.image_looks import ImageLooks
 from icons_repro.graph import Graph
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 
+__all__ = ["FULL", "RANDOM", "Experiment"]
 REPORTED = {"select", "finetune", "evaluate", "export", "report"}
 """Stages that end in a report on one selection."""
 

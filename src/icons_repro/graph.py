@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icons_repro.config import RunConfig
+from icons_repro.config import RunConfig, checked_part
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.refs import existing, file_ref, folder_ref, source_ref
 from icons_repro.core.settings import (
@@ -37,7 +37,8 @@ from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
-from icons_repro.tiny.stage import Pretrain, World, tiny_base, tiny_world
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.stage import Pretrain, World, tiny_base
 from icons_repro.tiny.weights import TINY_CLIP
 from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp
 
@@ -59,7 +60,9 @@ class Graph:
     def world(self) -> World | None:
         """The tiny world, or None where the data are the user's."""
         settings = self.config.data.world
-        return None if settings is None else tiny_world(settings)
+        if settings is None:
+            return None
+        return World(settings=checked_part(WorldSettings, settings, "data.world"))
 
     @cached_property
     def pool(self) -> Pool:
@@ -67,7 +70,7 @@ class Graph:
         if self.world:
             return Pool(policy=self.policy, world=self.world)
         data = self.config.data
-        source = file_ref(existing(data.json, "data.json"), self.index)
+        source = file_ref(existing(data.json, "data.json", folder=False), self.index)
         folder = existing(data.images, "data.images").absolute()
         images = self.looks.ref(Pool.stage, source, folder, data.image_identity)
         blocks = tuple((data.blocks or {}).items())
@@ -337,7 +340,7 @@ class Graph:
                 "selector=released needs the published subset: set features.released=FILE.json "
                 "(LLaVA-ICONS-133K's JSON, say)."
             )
-        subset = file_ref(existing(released, "features.released"), self.index)
+        subset = file_ref(existing(released, "features.released", folder=False), self.index)
         return ReleasedKeys(pool=self.pool, subset=subset)
 
     # select, finetune, evaluate

@@ -31,8 +31,15 @@ from icons_repro.pipeline import Job, run, run_all
 from icons_repro.sweep import close_sweep
 
 log = logging.getLogger(__name__)
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
-"""What a disk says that is full, or not ours to write to."""
+PLACES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EIO),
+}
+"""What a place, and not a mistake of ours, is refused for."""
+REMEDY = (
+    "If it is an output, free its disk or set ICONS_OUTPUT to a folder that can be written; "
+    "what is finished is kept."
+)
 
 
 def launch(
@@ -89,23 +96,32 @@ def main() -> None:
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
-    logging.raiseExceptions = False  # a log on a full disk: what must be written says so, once
+    logging.raiseExceptions = False  # a full disk is said once, not for each line of the log
     try:
         _run_one()
     except UserError as error:
         sys.exit(f"\nError: {error}")
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        place = error.filename or "the output folder"
-        sys.exit(f"\nError: {place}: {error.strerror}. Set ICONS_OUTPUT to a disk that has room.")
     except (HydraException, OmegaConfBaseException) as error:
+        if ours := _ours(error):  # raised while the run's folder was named
+            sys.exit(f"\nError: {ours}")
         sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        sys.exit(f"\nError: {error.filename or 'the output'}: {error.strerror}. {REMEDY}")
     except (KeyboardInterrupt, Stopped) as stopped:
         number = stopped.number if isinstance(stopped, Stopped) else 2
         again = "What is finished is kept; the same command goes on from there."
         sys.stderr.write(f"\nStopped. {again}\n")
         sys.exit(128 + number)
+
+
+def _ours(error: BaseException) -> UserError | None:
+    """Return the error of ours that a library has wrapped into its own, if it has."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, UserError):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def _default_config() -> Any:

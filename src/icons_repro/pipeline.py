@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -24,6 +25,8 @@ from icons_repro.engine.inline import OnMetrics
 from icons_repro.engine.ledger import Failure, JobsLeftError, Ledger, State
 from icons_repro.engine.resources import check_table
 from icons_repro.experiment import Experiment
+from icons_repro.tracking import check_loggers
+from icons_repro.training.stage import check_batches
 
 log = logging.getLogger(__name__)
 PRELOAD = ("icons_repro.preload",)
@@ -79,6 +82,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     quiet_third_parties()
     heed_signals()
     first = jobs[0].settings
+    check_loggers(first.logger)
     if first.plan:
         plan_runs(_experiments(jobs, Cache(Path(first.paths.cache), first.verify)))
         return [None] * len(jobs)
@@ -94,8 +98,12 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     if first.verify:
         verify(goals, cache)
     ledger = Ledger(goals, cache)
+    check_batches(ledger.needed.values())
     cache.put_damaged_aside(ledger.needed.values())
-    reporters = [Reporter(e, job.text, ledger) for e, job in zip(experiments, jobs, strict=True)]
+    sweep = sweep_of(jobs)
+    reporters = [
+        Reporter(e, job.text, ledger, sweep) for e, job in zip(experiments, jobs, strict=True)
+    ]
     live = reporters[0] if len(jobs) == 1 else None
     executor = executor_of(first, live.on_metrics if live else None)
     executor.check(ledger)
@@ -116,6 +124,14 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
         for reporter in reporters:
             reporter.close(failed=bool(ledger.failures))
         Heart.stop()
+
+
+def sweep_of(jobs: Sequence[Job]) -> str:
+    """Name a sweep by its runs, the same whenever it is given; a single run is none."""
+    if len(jobs) < 2:
+        return ""
+    runs = "\n".join(sorted(Path(job.settings.paths.run).name for job in jobs))
+    return f"sweep-{hashlib.blake2b(runs.encode(), digest_size=4).hexdigest()}"
 
 
 def _experiments(jobs: Sequence[Job], cache: Cache) -> list[Experiment]:

@@ -1,12 +1,15 @@
 """What the server of `engine/local.py` imports once for all steps; nothing here starts a thread."""
 
 import contextlib
+import importlib
 
-import icons_repro.features.jobs
-import icons_repro.gradients.jobs
-import icons_repro.influence.jobs
-import icons_repro.training.jobs
+from icons_repro.core.screen import quiet_third_parties
 
+PACKAGES = ("features", "gradients", "influence", "training")
+
+quiet_third_parties()  # what these say while they are imported is nobody's to act on
+for package in PACKAGES:
+    importlib.import_module(f"icons_repro.{package}.jobs")
 with contextlib.suppress(ImportError):  # without lmms-eval, the evaluate step says how to get it
-    import icons_repro.evaluation.harness
-    import icons_repro.evaluation.jobs  # noqa: F401
+    importlib.import_module("icons_repro.evaluation.harness")
+    importlib.import_module("icons_repro.evaluation.jobs")

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,34 @@ def test_an_owner_on_another_host_is_given_up_only_when_its_heart_stands_still(
         time.sleep(0.02)
     assert (held is None) is not beating
     assert claims.read_owner(claim) == (owner if beating else mine)
+
+
+def test_a_hung_owner_is_named_and_succeeded_when_its_heart_has_stood_still(
+    tmp_path: Path,
+) -> None:
+    """A stopped process of this machine is there and does nothing; nobody waits for it for ever."""
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from icons_repro.core.claims import Heart, acquire;"
+        "root = Path(sys.argv[1]); owner = Heart.of(root / 'workers').owner;"
+        "acquire(root / 'x.claim', owner); print(owner.pid, flush=True); time.sleep(600)"
+    )
+    hung = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert hung.stdout
+        pid = int(hung.stdout.readline())
+        hung.send_signal(signal.SIGSTOP)
+        mine, watch = Cache(tmp_path).owner, claims.Watch(lease=0.5)
+        holder = claims.acquire(tmp_path / "x.claim", mine, watch)
+        assert holder is not None
+        assert f"process {pid} on" in str(holder)
+        time.sleep(0.7)
+        assert claims.acquire(tmp_path / "x.claim", mine, watch) is None
+    finally:
+        hung.kill()
+        hung.wait()
 
 
 def test_what_a_process_left_in_good_order_is_taken_up_at_once_on_any_host(

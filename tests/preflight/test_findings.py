@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -74,7 +76,11 @@ def test_the_stage_says_by_its_exit_code_whether_the_run_would_fail(
     for name in ("pool.json", "targets/task.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps([{"conversations": turns}]))
+    question = {"question_id": "q", "image": None, "question": "what color", "answer": "red"}
+    (tmp_path / "tests").mkdir()
+    pq.write_table(pa.Table.from_pylist([question]), tmp_path / "tests" / "mine.parquet")
     overrides = ["data=custom", "data.json=pool.json", "data.images=.", "targets.images=."]
+    overrides += ["benchmarks.folder=tests"]
     result = subprocess.run(
         [
             sys.executable,

@@ -12,8 +12,8 @@ from icons_repro.report.results import read_results, write_results
 
 CONTRACT = {
     "experiment", "setup", "scale", "selector", "budget", "seed", "n_pool", "n_selected",
-    "benchmarks", "relative", "selection", "influence", "adapter", "wandb", "stages", "pool",
-    "evaluations",
+    "benchmarks", "relative", "selection", "influence", "adapter", "wandb", "loggers", "stages",
+    "pool", "evaluations",
 }  # fmt: skip
 
 

@@ -71,3 +71,8 @@ def summary(path: Path) -> dict[str, Any]:
 def run_record(path: Path) -> Any:
     """The record that names the run."""
     return next(r.run for r in records(path) if r.WhichOneof("record_type") == "run")
+
+
+def artifacts(path: Path) -> list[Any]:
+    """The artifacts that the run logged."""
+    return [r.artifact for r in records(path) if r.WhichOneof("record_type") == "artifact"]

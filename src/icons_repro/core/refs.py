@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.provenance import file_fingerprint
 from icons_repro.core.settings import ImageIdentity
 from icons_repro.core.step import placement
+
+LONGEST = 200
+"""Characters of an impossible path that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,23 @@ class ImagesRef:
     digest: str
     """Of what `identity` looks at, name by name; with `none`, the folder's path."""
     folder: str = placement()
-    identity: ImageIdentity = placement()  # noqa: RUF009 (it is a field)
+    identity: ImageIdentity = placement()
 
 
-def existing(path: str | None, key: str) -> Path:
-    """Return a configured path, or raise `ConfigError` naming its key."""
+def existing(path: str | None, key: str, folder: bool = True) -> Path:
+    """Return a configured folder, or file, or raise `ConfigError` naming its key."""
     if path is None:
         raise ConfigError(f"{key} is not set, and this setup has no world of its own.")
-    if not Path(path).exists():
-        raise ConfigError(f"{key}={path}: no such file or folder.")
+    wanted = "folder" if folder else "file"
+    try:
+        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{key}={path}: no such file or folder.") from error
+    except OSError as error:
+        raise ConfigError(f"{key}={path[:LONGEST]}: {error.strerror}; name a {wanted}.") from error
+    if is_folder is not folder:
+        found = "a folder" if is_folder else "no folder"
+        raise ConfigError(f"{key}={path} is {found}; name a {wanted}.")
     return Path(path)
 
 

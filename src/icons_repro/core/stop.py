@@ -6,6 +6,7 @@ it stands, which loses at most the seconds since the last write.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,24 @@ class _Asked:
     deferred = 0
 
 
+BEGUN_NOTHING = "\nStopped before any work began. Nothing is lost; give the same command again.\n"
+
+
+def stop_at_once() -> None:
+    """Until `heed_signals`: end in one line, whatever is being imported or composed.
+
+    An exception would come out of the middle of somebody's import, as a traceback.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, BEGUN_NOTHING.encode())
+    os._exit(128 + number)
+
+
 def heed_signals() -> None:
     """Make the signals end the work in good order; those that are ignored stay so.
 
@@ -57,6 +76,24 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 def asked_to_stop() -> int | None:
     """Return the signal that asked, or None."""
     return _Asked.signal
+
+
+@contextmanager
+def born_deaf() -> Iterator[None]:
+    """Processes started in this block ignore Ctrl-C from birth: a terminal sends it to all.
+
+    Ours is only held back meanwhile. Elsewhere than in the main thread this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 @contextmanager

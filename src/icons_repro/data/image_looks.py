@@ -12,18 +12,17 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.progress import Progress
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json, replacing
 from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.pictures import PictureError, check_name
+from icons_repro.core.progress import bar
 from icons_repro.core.refs import ImagesRef, Ref
 from icons_repro.core.settings import ImageIdentity
 from icons_repro.core.step import identity_of
@@ -74,10 +73,8 @@ class ImageLooks:
         memory = self.cache / "images" / f"{_key(source, folder)}.parquet"
         known = _load(memory)
         names = sorted(_names(_files(source), folder)) if known is None else list(known)
-        with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task("looking at images", total=len(names))
-            passed = lambda count: progress.advance(bar, count)  # noqa: E731
-            found = list_images(names, folder, images.identity, known, passed)
+        with bar("looking at images", len(names), "image") as looked:
+            found = list_images(names, folder, images.identity, known, looked.update)
         if known is None or (images.identity == "hash" and found != known):
             _save(found, memory)
         return found
@@ -122,13 +119,12 @@ def _names(files: Sequence[Path], folder: Path) -> set[str]:
     """Return all images that rows of the files name, usable rows or not, below the folder."""
     size = sum(file.stat().st_size for file in files)
     found: set[str] = set()
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("reading the names of images", total=size)
+    with bar("reading the names of images", size, "B", scaled=True) as read:
         for file in files:
             before = 0
             for row, offset in read_rows(file):
                 found.update(_of_row(row))
-                progress.advance(bar, offset - before)
+                read.update(offset - before)
                 before = offset
     return {name for name in found if _below(name, folder)}
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
-from tqdm import tqdm
 
 from icons_repro.core.pictures import whole_images_only
+from icons_repro.core.progress import watched
 
 Picture = tuple[str, Path | bytes]
 """A name for people, and the file or its bytes."""
@@ -138,8 +138,8 @@ def fingerprint(pictures: Iterable[Picture], label: str = "pictures") -> Prints:
     usable = [np.zeros(0, dtype=np.int64)]
     hashes = [np.zeros((0, LOW), dtype=np.uint8)]
     patches = [np.zeros((0, 3 * PATCHES**2), dtype=np.uint8)]
-    bar = tqdm(_distinct(pictures), desc=label, unit="picture", leave=False, delay=2)
-    for block in _blocks(bar):
+    shown = watched(_distinct(pictures), label, unit="picture")
+    for block in _blocks(shown):
         first = len(names)
         pixels = np.zeros((len(block), SIDE, SIDE, 3), dtype=np.uint8)
         for place, (name, source) in enumerate(block):

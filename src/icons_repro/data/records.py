@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.progress import Progress
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import check_regular
+from icons_repro.core.progress import bar
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.types import KEY_DTYPE, Record, content_key
 from icons_repro.data.images import ImageFolder
@@ -182,10 +181,8 @@ def build_records(
         pa.OSFile(str(out / "records.arrow"), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
         (out / "skipped.jsonl").open("w") as skipped,
-        Progress(transient=True, disable=not sys.stderr.isatty()) as progress,
+        bar(f"reading {source.name}", check_regular(source).st_size, "B", scaled=True) as read,
     ):
-        size = check_regular(source).st_size
-        bar = progress.add_task(f"reading {source.name}", total=size)
         rows: list[Row] = []
         for raw, offset in read_rows(source):
             row, problem = _row(raw, images, sources, total)
@@ -200,7 +197,7 @@ def build_records(
             if len(rows) == BATCH_ROWS:
                 writer.write_batch(_columns(rows))
                 rows.clear()
-                progress.update(bar, completed=offset)
+                read.update(offset - read.n)
         if rows:
             writer.write_batch(_columns(rows))
     sources.check(source, total)

@@ -10,6 +10,7 @@ from functools import partial
 from icons_repro.core.build import Options, build
 from icons_repro.core.errors import UserError
 from icons_repro.core.faults import in_one_line, keep_traceback
+from icons_repro.core.progress import live_count
 from icons_repro.core.step import Step
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.logs import log_of
@@ -33,8 +34,9 @@ class InlineExecutor:
 
     def run(self, ledger: Ledger) -> None:
         """Compute what is ready until nothing is."""
-        while ready := ledger.ready():
-            self._make(ready[0], ledger)
+        with live_count(ledger):
+            while ready := ledger.ready():
+                self._make(ready[0], ledger)
 
     def _make(self, step: Step, ledger: Ledger) -> None:
         ledger.start(step)

@@ -26,7 +26,7 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json
 from icons_repro.core.step import SharedStep, Step, from_json
-from icons_repro.core.stop import STOPPED
+from icons_repro.core.stop import STOPPED, born_deaf
 from icons_repro.engine.ledger import Ledger, State
 from icons_repro.engine.logs import describe, last_words, log_of
 from icons_repro.engine.resources import Resources, Table, check_gpus, local_gpus, of_step
@@ -96,7 +96,8 @@ class LocalExecutor:
         context = multiprocessing.get_context("forkserver")
         # __main__ too, or every process would import the user's script anew
         context.set_forkserver_preload(["__main__", *self.preload])
-        multiprocessing.forkserver.ensure_running()
+        with born_deaf():
+            multiprocessing.forkserver.ensure_running()
         try:
             yield
         finally:
@@ -148,7 +149,8 @@ class LocalExecutor:
             args=(description, ledger.cache.root, self._wants(step).chunks, stay, path, gpus),
             name=step.name,
         )
-        process.start()
+        with born_deaf():
+            process.start()
         return Task(step, process, gpus)
 
     def _reap(

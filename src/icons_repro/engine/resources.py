@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from icons_repro.core.bounds import Count, Positive, Whole
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step
 
@@ -16,16 +17,16 @@ from icons_repro.core.step import Step
 class Resources:
     """One row of the table. What is None is left to the executor."""
 
-    gpus: int | None = None
+    gpus: Whole | None = None
     """GPUs of one node. None: those of the trainer's devices, where it is a GPU's."""
-    cpus: int | None = None
-    nodes: int = 1
-    memory_gb: float | None = None
-    hours: float | None = None
+    cpus: Count | None = None
+    nodes: Count = 1
+    memory_gb: Positive | None = None
+    hours: Positive | None = None
     """Time limit of one job of a cluster; work that reaches it saves and is queued again."""
-    chunks: int = 1
+    chunks: Count = 1
     """Into how many parts shared work is cut, and how many jobs of a cluster fill it."""
-    retries: int = 1
+    retries: Whole = 1
     """How often work that was killed (never work that failed) is tried again."""
 
 

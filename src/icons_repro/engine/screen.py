@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from icons_repro.core.progress import clock
 from icons_repro.engine.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
@@ -82,14 +83,7 @@ class Screen:
         parts = [f"{counts[s]} {s.value}" for s in State if counts[s] or s is State.done]
         left = ledger.seconds_left(self.workers)
         said = f" · about {clock(left)} left" if left is not None else ""
-        line = Text(f"{' · '.join(parts)} · {clock(time.monotonic() - self._begun)}{said}")
         bar = Table.grid()
         bar.add_row(ProgressBar(max(len(ledger.needed), 1), counts[State.done], width=60))
-        return Group(table, bar, line)
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as 0:42, 12:03 or 3:10:00."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        words = f"{' · '.join(parts)} · {clock(time.monotonic() - self._begun)}{said}"
+        return Group(table, bar, Text(words))

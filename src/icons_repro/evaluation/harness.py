@@ -15,8 +15,8 @@ from typing import Any
 import lmms_eval.evaluator
 from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
-from tqdm import tqdm
 
+from icons_repro.core.progress import bar
 from icons_repro.evaluation.answerer import Answerer
 from icons_repro.evaluation.answers import AnswerSlices, answer_rows, judge_gave_up, write_rows
 from icons_repro.evaluation.availability import dataset_problem
@@ -73,6 +73,9 @@ class Harness:
             outcome = self._outcome(benchmark, task, report, overheard)
         except UnavailableError as problem:
             return {"result": not_available(benchmark, str(problem))}
+        if not self.model.known.enough:
+            outcome["unknown_words"] = str(self.model.known)
+            log.warning("%s: the model cannot read all: %s.", benchmark.name, self.model.known)
         outcome["seconds"] = round(time.perf_counter() - started, 3)
         return outcome
 
@@ -132,8 +135,15 @@ class Harness:
         """Run lmms-eval's evaluator on one task."""
         name = task.config.task
         total = min(len(task.eval_docs), self.limit or len(task.eval_docs))
-        with tqdm(total=total, desc=label, unit="question", leave=False) as bar:
-            self.model.progress = bar.update
+        answered = 0
+
+        def count(questions: int) -> None:
+            nonlocal answered
+            answered += questions
+            shown.update(questions)
+
+        with bar(label, total, "question") as shown:
+            self.model.progress = count
             try:
                 report: dict[str, Any] = lmms_eval.evaluator.simple_evaluate(
                     model=self.model,
@@ -149,7 +159,7 @@ class Harness:
             except SliceAnswered:
                 raise
             except Exception as error:
-                if bar.n < total:
+                if answered < total:
                     raise
                 raise UnavailableError(f"scoring {name} failed: {_cause(error)}") from error
         return report
@@ -169,7 +179,7 @@ class Harness:
         write_rows(self.out / "answers" / f"{benchmark.name}.jsonl", rows)
         if benchmark.needs_server:
             raise UnavailableError(
-                f"scored by a test server: send the file in {self.out / 'submissions'} to it"
+                "scored by a test server: send it the file in submissions/, beside the answers"
             )
         self._refuse_made_up(benchmark, report["samples"][name], overheard)
         value = numbers.get(f"{benchmark.metric},{benchmark.filter}")

@@ -28,6 +28,7 @@ from icons_repro.evaluation.generation import (
     Prompt,
     images_in,
 )
+from icons_repro.models.vocabulary import Coverage, coverage, spread
 
 
 class SliceAnswered(Exception):  # noqa: N818 (no error: it ends lmms-eval's run early)
@@ -68,6 +69,8 @@ class LlavaLmms(lmms):
         """Answers that are known, by request number."""
         self.pictures: dict[str, dict[int, str]] = defaultdict(dict)
         """By task and `doc_id`: which pictures a question was asked about (`picture_digest`)."""
+        self.known = Coverage(0)
+        """How much of the last task's questions the tokenizer knows."""
         self._generator = BatchedGenerator.load(
             Path(model_dir),
             Path(adapter_dir) if adapter_dir else None,
@@ -82,6 +85,8 @@ class LlavaLmms(lmms):
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer requests of any tasks, longest first; return the answers in the given order."""
         texts = dict(self.answered)
+        questions = (requests[i].args[0] for i in spread(len(requests)))
+        self.known = coverage(self._generator.processor.tokenizer, questions)
         with tqdm(
             total=len(requests), desc="answering", unit="question", disable=bool(self.progress)
         ) as bar:

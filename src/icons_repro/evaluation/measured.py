@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from icons_repro.core.progress import watched
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.statistics import Units, replicates, units_of
 
@@ -94,7 +94,7 @@ def score_draws(
     """
     found: dict[Path, dict[str, Drawn]] = defaultdict(dict)
     distinct = sorted(set(folders))
-    for name in tqdm(list(names), desc="resampling", unit="benchmark", leave=False, delay=2):
+    for name in watched(list(names), "resampling", unit="benchmark"):
         groups: dict[str, dict[Path, Answers]] = defaultdict(dict)
         for folder in distinct:
             if answers := read_answers(folder, name):

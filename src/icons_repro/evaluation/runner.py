@@ -120,6 +120,13 @@ def read_scores(out: Path) -> dict[str, Result]:
     return {path.stem: json.loads(path.read_text())["result"] for path in paths}
 
 
+def unknown_words(out: Path) -> dict[str, str]:
+    """Return what the model could not read of each benchmark, where that is more than a little."""
+    paths = sorted((out / "metrics").glob("*.json"))
+    found = {path.stem: json.loads(path.read_text()).get("unknown_words", "") for path in paths}
+    return {name: words for name, words in found.items() if words}
+
+
 def _finished(out: Path, benchmark: BenchmarkSettings, identity: dict[str, Any]) -> Result | None:
     path = out / "metrics" / f"{benchmark.name}.json"
     if not path.is_file():

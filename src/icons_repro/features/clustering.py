@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.progress import watched
 from icons_repro.features.assigner import Assigner, Totals
 from icons_repro.features.assignment import make_assigner
 from icons_repro.features.projection import random_projection
@@ -106,7 +107,7 @@ def _lloyd(
     centroids = rows.gather(start)
     centroids = unit_rows(centroids) if spherical else centroids
     labels = np.full(len(rows), -1, dtype=np.int64)
-    for _ in range(iterations):
+    for _ in watched(range(iterations), "k-means", iterations, "pass"):
         previous = labels
         assigner = make_assigner(device, centroids, spherical)
         labels, fit, totals = _assign(rows, assigner, threads)

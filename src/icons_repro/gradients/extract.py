@@ -107,9 +107,17 @@ def opened(folder: Path | str) -> GradientStore:
     """Open a complete store, and say which rows it left out."""
     store = GradientStore.open(folder)
     for position, reason in store.excluded()[:20]:
-        log.warning("%s: position %d has no gradient: %s", folder, position, reason)
-    log.info("%s: %s", folder, dict(store.info.rows))
+        log.warning("%s: position %d has no gradient: %s", _called(folder), position, reason)
+    left_out = {status: rows for status, rows in store.info.rows.items() if status != "ok"}
+    if left_out:
+        log.info("%s: rows without a gradient: %s", _called(folder), left_out)
     return store
+
+
+def _called(folder: Path | str) -> str:
+    """Return a store's name for people: what is not finished yet goes by its stage."""
+    path = Path(folder)
+    return path.parent.name if path.name.endswith(".part") else path.name
 
 
 def run_module(
@@ -205,5 +213,5 @@ def default_trainer() -> lightning.Trainer:
     return quiet_trainer(
         accelerator="auto",
         devices=1,
-        callbacks=[TQDMProgressBar(refresh_rate=1)],
+        callbacks=[TQDMProgressBar(refresh_rate=1, leave=False)],
     )

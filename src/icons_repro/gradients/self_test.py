@@ -74,7 +74,7 @@ def choose_attention(
         )
     kernel = pick(trials, TOLERANCE[computed], EQUALLY_FAST.get(device.type, math.inf))
     chosen = replace(choice, kernel=kernel, trials=trials)
-    log.info("attention: %s", chosen)
+    log.info("attention kernel: %s", chosen.kernel)
     return chosen
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from icons_repro.core.screen import quiet_third_parties
+
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -17,4 +19,5 @@ QUIET: dict[str, Any] = {
 
 def quiet_trainer(**how: Any) -> L.Trainer:
     """Return a Trainer that writes nothing and reorders nothing; `how` as `L.Trainer` takes it."""
+    quiet_third_parties()
     return L.Trainer(**(QUIET | how))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -46,8 +47,13 @@ def print_costs(
     """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
     console = console or Console()
     a = assumptions
-    for table in (_work(stages), _hours(stages)):
-        console.print(table)
+    total = StageCost(
+        "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
+    )
+    for table in (_work(stages, total), _hours(stages, total)):
+        console.print()
+        console.print(table, highlight=False)
+    console.print()
     console.print(
         f"Estimates by arithmetic, not measured. {a.rows:,} rows ({a.rows_from}), {a.tokens:,.0f} "
         f"tokens a sample ({a.tokens_from}); hours at {UTILISATION:.0%} of each device's dense "
@@ -63,42 +69,40 @@ def print_costs(
     console.print(PAPER_COST, highlight=False)
 
 
-def _work(stages: Sequence[StageCost]) -> Table:
-    """Return what each stage does; like `_hours`, at most 80 columns wide."""
-    headings = ("samples", "steps", "PFLOP", "disk, GB")
-    table = _table("Cost at the paper's scale: an estimate", headings)
-    for stage in _with_sum(stages):
-        table.add_row(
+def _work(stages: Sequence[StageCost], total: StageCost) -> Table:
+    rows = tuple(
+        (
             stage.stage,
             f"{stage.samples:,}" if stage.samples else "",
             f"{stage.steps:,}" if stage.steps is not None else "",
             f"{stage.petaflops:,.0f}",
             f"{stage.disk_bytes / 1e9:,.1f}" if stage.disk_bytes else "",
         )
+        for stage in (*stages, total)
+    )
+    headings = ("stage", "samples", "steps", "PFLOP", "disk GB")
+    return _table("Cost at the paper's scale: an estimate", headings, rows)
+
+
+def _hours(stages: Sequence[StageCost], total: StageCost) -> Table:
+    rows = tuple(
+        (stage.stage, *(f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES))
+        for stage in (*stages, total)
+    )
+    return _table("Hours of one device", ("stage", *(d.name for d in DEVICES)), rows)
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose numbers are never cut."""
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 2, 0, 0), collapse_padding=True, show_edge=False,
+    )  # fmt: skip
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
-
-
-def _hours(stages: Sequence[StageCost]) -> Table:
-    """Return each stage's device-hours, one column a device."""
-    table = _table("The same in device-hours", [device.name for device in DEVICES])
-    for stage in _with_sum(stages):
-        cells = (f"{hours(stage.petaflops, device):,.1f}" for device in DEVICES)
-        table.add_row(stage.stage, *cells)
-    return table
-
-
-def _table(title: str, headings: Sequence[str]) -> Table:
-    """Return a table whose figures are never cut: only its headings may be folded."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", min_width=9, overflow="fold")
-    return table
-
-
-def _with_sum(stages: Sequence[StageCost]) -> list[StageCost]:
-    petaflops = sum(stage.petaflops for stage in stages)
-    return [*stages, StageCost("all", 0, None, petaflops, sum(s.disk_bytes for s in stages))]
 
 
 def trained_text(n: Counts) -> str:

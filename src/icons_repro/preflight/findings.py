@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 MARKS = {"ok": "[green]ok", "warning": "[yellow]warning", "problem": "[red]problem"}
 
@@ -36,7 +37,8 @@ def print_findings(findings: Sequence[Finding], console: Console | None = None) 
     for column in ("", "what", "found", "remedy"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        table.add_row(MARKS[finding.level], finding.what, finding.found, finding.remedy)
+        said = (Text(text) for text in (finding.what, finding.found, finding.remedy))
+        table.add_row(MARKS[finding.level], *said)
     console.print(table)
     problems = sum(finding.level == "problem" for finding in findings)
     console.print(

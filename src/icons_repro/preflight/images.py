@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
+from icons_repro.core.progress import bar
 from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable
 from icons_repro.data.validation import check_image
@@ -35,16 +35,15 @@ def decode_all(table: RecordTable, root: Path, log: Path, workers: int) -> tuple
     with (
         ProcessPoolExecutor(max(1, workers)) as pool,
         log.open("a") as file,
-        Progress(transient=True) as progress,
+        bar("decoding images", len(starts), "chunk") as decoded,
     ):
-        bar = progress.add_task("decoding images", total=len(starts))
         jobs = ((str(table.path), str(root), start) for start in starts)
         for batch in _batched(jobs, 8 * max(1, workers)):
             for start, bad in pool.map(_decode_chunk, batch):
                 done[start] = bad
                 file.write(json.dumps({"start": start, "bad": bad}) + "\n")
                 file.flush()
-                progress.advance(bar)
+                decoded.update(1)
     reasons = Counter(item["reason"] for bad in done.values() for item in bad)
     return len(rows), reasons
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
@@ -14,6 +16,7 @@ from icons_repro.core.step import Step, ordered
 from icons_repro.engine.ledger import Ledger
 from icons_repro.experiment import Experiment
 from icons_repro.preflight.run_cost import print_run_costs
+from icons_repro.training.stage import check_batches
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,9 @@ def plan_runs(experiments: Sequence[Experiment]) -> None:
     """Print every step of the runs' union; at the paper's scale, first what each would cost."""
     goals: list[Step] = []
     for experiment in experiments:
-        if experiment.config.scale == "paper":
+        if experiment.config.model.shape:
             print_run_costs(experiment.config, experiment.graph, experiment.cache)
+        if experiment.config.scale == "paper":
             try:
                 goals += experiment.goals()
             except ConfigError as error:
@@ -34,27 +38,23 @@ def plan_runs(experiments: Sequence[Experiment]) -> None:
         print_plan(goals, experiments[0].cache)
 
 
-def print_plan(goals: Sequence[Step], cache: Cache) -> None:
+def print_plan(goals: Sequence[Step], cache: Cache, console: Console | None = None) -> None:
     """Print one row for each step: cached (and what it took), to run (and why), or not needed."""
     missing = Ledger(goals, cache).needed
-    table = Table(title=f"Plan, cache {cache.root}")
+    check_batches(missing.values())
+    table = Table(title=Text(f"Plan, cache {cache.root}"), title_justify="left", box=SIMPLE_HEAD,
+                  pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)  # fmt: skip
     for column in ("stage", "what", "fingerprint", "state", "why"):
         whole = column in ("fingerprint", "state")  # to be searched for: never in two lines
         table.add_column(column, overflow="fold", no_wrap=whole)
     for step in ordered(goals):
         if cache.is_ready(step):
-            seconds = cache.manifest(step)["seconds"]
-            table.add_row(
-                step.stage, step.label, step.fingerprint, "[green]cached", f"took {seconds:.1f} s"
-            )
+            state, why = "[green]cached", f"took {cache.manifest(step)['seconds']:.1f} s"
         elif step.fingerprint in missing:
-            table.add_row(
-                step.stage, step.label, step.fingerprint, "[yellow]run", cache.why_missing(step)
-            )
+            state, why = "[yellow]run", cache.why_missing(step)
         else:
-            table.add_row(
-                step.stage, step.label, step.fingerprint, "not needed", "what reads it is cached"
-            )
-    console = Console()
+            state, why = "not needed", "what reads it is cached"
+        table.add_row(step.stage, Text(step.label), step.fingerprint, state, Text(why))
+    console = console or Console()
     console.print(table)
     console.print(f"{len(missing)} of {len(ordered(goals))} steps would run.")

@@ -10,9 +10,14 @@ from icons_repro.config import RunConfig
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import UserError
+from icons_repro.core.refs import existing
+from icons_repro.core.settings import FEW_STEPS
+from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.experiment import FULL, RANDOM, Experiment
 from icons_repro.graph import Graph
 from icons_repro.preflight.cost import counts, memory_by_part, stage_costs
-from icons_repro.preflight.findings import Finding
+from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
+from icons_repro.preflight.findings import Finding, would_fail
 from icons_repro.preflight.images import decode_all
 from icons_repro.preflight.machine import (
     check_devices,
@@ -21,6 +26,8 @@ from icons_repro.preflight.machine import (
     check_memory,
     check_versions,
 )
+from icons_repro.selection.base import budget_to_k
+from icons_repro.selection.resolve import build_selector
 
 
 def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
@@ -30,8 +37,13 @@ def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
     findings += _guarded("pool", lambda: list(_pool(config, graph, cache)))
     findings += _guarded("targets", lambda: list(_targets(config, graph, cache)))
     findings += _guarded("base model", lambda: list(_base(config)))
+    findings += _guarded("features", lambda: list(_features(config, graph, cache)))
     findings += _resources(config)
     findings += _guarded("benchmarks", lambda: list(_benchmarks(config, cache.root)))
+    if not would_fail(findings):
+        findings += _guarded("words", lambda: list(_vocabulary(config, graph, cache)))
+        findings += _guarded("training", lambda: list(_training(config, graph, cache)))
+        findings += _guarded("references", lambda: list(_references(config, cache)))
     if config.executor.kind == "slurm":
         from icons_repro.preflight.shared_disk import try_from_two_nodes
 
@@ -94,29 +106,80 @@ def _targets(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]
 
 
 def _base(config: RunConfig) -> Iterator[Finding]:
-    from icons_repro.evaluation.availability import hub_reachable
-
     for key, model in {"model": config.model, "selection_model": config.selection_model}.items():
         if model and model.kind == "tiny":
             yield Finding("ok", key, "ships with the package")
         for part in ("folder", "language", "vision", "projector"):
-            name = getattr(model, part, None)
-            if name is None:
-                continue
-            here = Path(name).exists() or _in_hub_cache(name)
-            if here or hub_reachable():
-                where = "here" if here else "on the hub, which answers"
-                yield Finding("ok", f"{key}.{part}", f"{name}: {where}")
-            else:
-                remedy = f"`hf download {name}` where there is a network, then HF_HOME or a folder"
-                yield Finding("problem", f"{key}.{part}", f"{name}: not here, no hub", remedy)
+            if name := getattr(model, part, None):
+                yield check_checkpoint(f"{key}.{part}", name)
 
 
-def _in_hub_cache(name: str) -> bool:
-    from huggingface_hub import constants
+def _features(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
+    """Look at what the selector's features are made of, beside pool and model."""
+    needed = build_selector(config.selector).requires
+    for name in sorted(needed):
+        graph.feature(name)  # says which setting is missing
+    if {"clip", "self_filter"} & needed and config.features.clip:
+        yield check_checkpoint("features.clip", config.features.clip)
+    if "released_keys" in needed:
+        obtain(graph.feature("released_keys"), cache)
+        yield Finding("ok", "features.released", f"{config.features.released}: read")
 
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
-    return folder.is_dir() and not any((folder.parent / "blobs").glob("*.incomplete"))
+
+def _vocabulary(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
+    """Ask whether the model that is trained can read the pool, the targets and the benchmarks."""
+    from icons_repro.data.records import RecordTable
+    from icons_repro.models.llava import load_processor
+    from icons_repro.models.vocabulary import coverage, spread
+
+    model = config.model
+    if model.kind == "assembled" or not (model.kind == "tiny" or Path(model.folder or "").is_dir()):
+        return  # its tokenizer is not here before its weights are
+    tokenizer = load_processor(obtain(graph.base, cache)).tokenizer
+    table = RecordTable(obtain(graph.pool, cache) / "records.arrow")
+    rows = (table[i] for i in spread(len(table)) if table.usable[i])
+    turns = (turn["value"].replace(IMAGE_TOKEN, "") for row in rows for turn in row.conversations)
+    texts = {"the pool": list(turns)}
+    if folder := _benchmark_folder(config):
+        texts |= dict(benchmark_texts(folder, config.benchmarks.only))
+    for what, found in texts.items():
+        known = coverage(tokenizer, found)
+        remedy = "" if known.enough else "the scores will say little: take a model that can read it"
+        yield Finding("ok" if known.enough else "warning", f"words, {what}", str(known), remedy)
+
+
+def _benchmark_folder(config: RunConfig) -> Path | None:
+    """Return the folder of the user's own benchmark files, if the run scores on some."""
+    if not config.benchmarks.local or config.data.world is not None:
+        return None
+    return existing(config.benchmarks.folder, "benchmarks.folder")
+
+
+def _training(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
+    """Count the optimizer steps of both trainings."""
+    usable = cache.manifest(graph.pool)["counts"]["usable"]
+    kept = budget_to_k(config.budget, usable)
+    warm = budget_to_k(config.warmup.fraction, usable)
+    trainings = {"finetune": (kept, config.finetune), "warmup": (warm, config.warmup.train)}
+    for name, (rows, recipe) in trainings.items():
+        steps = -(-rows // recipe.batch_size) * recipe.epochs
+        text = f"{steps} optimizer steps on {rows:,} rows"
+        if steps < FEW_STEPS:
+            remedy = f"lower {name}'s batch_size, or raise its epochs: hardly anything is learnt"
+            yield Finding("warning", name, text, remedy)
+        else:
+            yield Finding("ok", name, text)
+
+
+def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
+    """Say whether there will be something to compare with."""
+    if "evaluate" not in config.stages or config.reference != "reuse":
+        return
+    there = {line.name for line in Experiment(config, cache).references}
+    wanted = {FULL} if config.budget == 1.0 else {FULL, RANDOM}
+    if missing := sorted(wanted - there - {config.names.selector}):
+        text = f"no {' and no '.join(missing)} run of this setup and seed is finished"
+        yield Finding("warning", "references", text, "reference=compute trains them too")
 
 
 def _resources(config: RunConfig) -> list[Finding]:
@@ -141,6 +204,8 @@ def _resources(config: RunConfig) -> list[Finding]:
 def _benchmarks(config: RunConfig, root: Path) -> Iterator[Finding]:
     package = check_lmms_eval()
     yield from package
+    if folder := _benchmark_folder(config):
+        yield from check_local_benchmarks(folder, config.benchmarks.only)
     if package[0].level == "problem" or config.benchmarks.local:
         return
     from icons_repro.evaluation.availability import unavailable

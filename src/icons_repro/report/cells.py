@@ -39,11 +39,12 @@ class Cells:
         """Return it for the terminal: only the first column may be folded, no number is cut."""
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
-            title=self.title or None, title_justify="left", header_style="bold",
-            box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0), collapse_padding=True,
-            show_edge=False,
+            title=Text(self.title) if self.title else None, title_justify="left",
+            header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0),
+            collapse_padding=True, show_edge=False,
         )  # fmt: skip
         for i, heading in enumerate(self.headings):
             if i:
@@ -51,7 +52,7 @@ class Cells:
             else:
                 table.add_column(heading, overflow="fold")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         return table
 
     def show(self, console: Console) -> None:

@@ -18,6 +18,7 @@ from icons_repro.report.gather import (
 )
 from icons_repro.report.html.shell import write_page as write_html
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
+from icons_repro.report.results import SCALES
 from icons_repro.report.tables import DASH, relative_text, score_text
 
 if TYPE_CHECKING:
@@ -58,13 +59,8 @@ def _header(inputs: PageInputs) -> dict[str, Any]:
         ("seed", str(r.seed)),
         *((what, relative_text(found)) for what, found in inputs.relatives.items() if found),
     )
-    scale = (
-        "Tiny scale: not comparable with the paper's numbers."
-        if r.scale == "tiny"
-        else "Paper scale."
-    )
     title = f"{r.selector} {r.budget:g} · {r.setup}"
-    return {"results": r, "facts": facts, "scale": scale, "title": title}
+    return {"results": r, "facts": facts, "scale": SCALES[r.scale], "title": title}
 
 
 def _scores(inputs: PageInputs) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.invocation import command
 from icons_repro.core.step import Step, ordered
 from icons_repro.evaluation.relative import (
     Evaluated,
@@ -18,7 +17,7 @@ from icons_repro.evaluation.relative import (
     blind_scores,
     relative_performance,
 )
-from icons_repro.evaluation.runner import read_scores
+from icons_repro.evaluation.runner import read_scores, unknown_words
 from icons_repro.report.gather import PageInputs
 from icons_repro.report.inventory import forget_failure, record_failure
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
@@ -26,8 +25,17 @@ from icons_repro.report.page import FILE as PAGE
 from icons_repro.report.page import write_page
 from icons_repro.report.results import FILE, RunResults, read_results, write_results
 from icons_repro.report.rivals import rival_selections
+from icons_repro.report.shown import (
+    about,
+    products,
+    score_sheet,
+    selection_sheet,
+    show_reference,
+)
 from icons_repro.report.summary import print_files, print_summary, short_path
+from icons_repro.report.try_next import missing_references, try_next
 from icons_repro.tracking import Tracker
+from icons_repro.tracking.tracker import FILE as METRICS
 
 if TYPE_CHECKING:
     from icons_repro.engine.ledger import Ledger
@@ -39,8 +47,14 @@ Results = Mapping[str, Mapping[str, Any]]
 class Reporter:
     """Follows one run from its first step to its last line on the screen."""
 
-    def __init__(self, experiment: Experiment, config_text: str, ledger: Ledger) -> None:
-        """Make the run's directory, with its whole config in `config.yaml`."""
+    def __init__(
+        self, experiment: Experiment, config_text: str, ledger: Ledger, sweep: str = ""
+    ) -> None:
+        """Make the run's directory, with its whole config in `config.yaml`.
+
+        `sweep` names the sweep that the run is part of.
+        """
+        self.sweep = sweep
         self.experiment = experiment
         self.config = experiment.config
         self.ledger = ledger
@@ -54,14 +68,9 @@ class Reporter:
     def tracker(self) -> Tracker:
         """Where numbers go; opened when the first comes."""
         if self._tracker is None:
-            names, c = self.config.names, self.config
-            self._tracker = Tracker(
-                self.folder,
-                name=f"{names.selector}-b{c.budget:g}-s{c.seed}",
-                group=f"{names.setup}/{names.experiment}",
-                config=json.loads(json.dumps(c, default=vars)),
-                settings=c.logger,
-            )
+            aside = {curve for curve in self.curves.values() if curve.startswith("finetune_")}
+            told = about(self.config, self.folder, self.sweep)
+            self._tracker = Tracker(told, self.config.logger, aside)
         return self._tracker
 
     def close(self, failed: bool) -> None:
@@ -127,13 +136,15 @@ class Reporter:
         blind = self._blind(self.experiment.graph.world)
         relatives = self._relatives(scored, blind)
         results = self._run_results(scored, blind, relatives)
-        self._track(results, relatives)
         write_results(self.folder, results)
+        self._show(results, scored, blind)
         files = self._page(results, scored, blind, relatives) | self._files()
         if show:
             order = [name for name in (FULL, RANDOM, THIS_RUN) if scored.get(name)]
             ends = {n: scored[n] for n in order}
-            print_summary(results, ends, blind, relatives, files, self._next(results))
+            notes = [*self._unread(), *missing_references(self.config, self.lines)]
+            following = try_next(self.config)
+            print_summary(results, ends, blind, relatives, files, following, notes=notes)
         return float(results.relative["value"]) if results.relative else None
 
     def _results(self, line: Line) -> Results:
@@ -203,6 +214,7 @@ class Reporter:
             "above_blind": above.to_json() if above else None,
             "compared_with": compared | ({"blind": blind} if blind else {}),
         }
+        shown = self.tracker.describe()
         return RunResults(
             experiment=c.names.experiment,
             setup=c.names.setup,
@@ -223,7 +235,8 @@ class Reporter:
             },
             benchmarks=scored[THIS_RUN],
             relative=relative.to_json() | more if relative else None,
-            wandb=self.tracker.describe(),
+            wandb=shown.get("wandb", {"mode": "off"}),
+            loggers=shown,
             stages=self._stages(),
         )
 
@@ -245,17 +258,35 @@ class Reporter:
                 }
         return stages
 
-    def _track(self, results: RunResults, relatives: Mapping[str, Relative | None]) -> None:
-        sources = json.loads((Path(results.selection) / "sources.json").read_text())
-        self.tracker.summary(
-            {
-                "n_pool": results.n_pool,
-                "n_selected": results.n_selected,
-                "sources": sources,
-                "benchmarks": {n: r["score"] for n, r in results.benchmarks.items()},
-                "relative": {n: r.value for n, r in relatives.items() if r is not None},
-            }
-        )
+    def _show(
+        self,
+        results: RunResults,
+        scored: Mapping[str, Results],
+        blind: Mapping[str, float],
+    ) -> None:
+        """Show the results to the loggers; the references' curves in runs of their own."""
+        self.tracker.summary(json.loads((self.folder / FILE).read_text()))
+        if not self.tracker.shows:
+            return
+        ends = {n: scored[n] for n in (FULL, RANDOM, THIS_RUN) if scored.get(n)}
+        if ends:
+            self.tracker.sheet("scores", score_sheet(ends, blind))
+        pool = self.cache.path(self.lines[0].selection.inputs["pool"])
+        self.tracker.sheet("selection", selection_sheet(Path(results.selection), pool))
+        self.tracker.lineage(products(ordered(self.experiment.goals()), self.cache))
+        self.close(failed=False)  # one run of a logger at a time
+        for line in self.lines[1:]:
+            if scores := scored[line.name]:
+                show_reference(line, scores, self.config, self.cache, self.sweep)
+
+    def _unread(self) -> list[str]:
+        """Say what of the pool and of the benchmarks the model has no words for."""
+        line, words = self.lines[0], ""
+        if self.cache.is_ready(line.adapter):
+            words = self.cache.manifest(line.adapter)["counts"].get("unknown_words", "")
+        folder = self._score_folder(line)
+        found = ({"the pool": words} if words else {}) | (unknown_words(folder) if folder else {})
+        return [f"the model cannot read all of {what}: {said}" for what, said in found.items()]
 
     def _page(
         self,
@@ -304,15 +335,5 @@ class Reporter:
                 files["profile"] = profile
         if scores := self._score_folder(line):
             files["answers"] = scores / "answers"
-        files["metrics"] = self.tracker.path
+        files["metrics"] = self.folder / METRICS
         return files
-
-    def _next(self, results: RunResults) -> list[str]:
-        """Return commands worth trying after this run."""
-        other = "random" if results.selector != "random" else "icons"
-        start = command()
-        return [
-            f"{start} -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
-            f"{start} selector={results.selector} finetune.regime=same_steps",
-            f"{start} plan=true",
-        ]

@@ -13,6 +13,12 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.files import write_json
 
 FILE = "results.json"
+SCALES = {
+    "tiny": "Tiny scale: not comparable with the paper's numbers.",
+    "paper": "Paper scale.",
+    "own": "Own data or model: comparable neither with the paper's numbers nor the tiny world's.",
+}
+"""What a reader must know of each scale."""
 BENCHMARK_KEYS = ("score", "metric", "n", "stderr", "higher_is_better", "status")
 
 
@@ -23,7 +29,7 @@ class RunResults:
     experiment: str
     setup: str
     scale: str
-    """"tiny" or "paper"; numbers of the two never meet in one table."""
+    """"tiny", "paper" or "own"; their numbers never meet in one table."""
     selector: str
     budget: float
     seed: int
@@ -44,6 +50,8 @@ class RunResults:
     zero; `compared_with`, scores by benchmark of "full", "random" and "blind". None without a
     full-data run of the same setup."""
     wandb: Mapping[str, Any] = field(default_factory=dict)
+    loggers: Mapping[str, Any] = field(default_factory=dict)
+    """By logger: mode, id, group, and where to look."""
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name: fingerprint, cached, seconds."""
 

@@ -23,13 +23,15 @@ def print_summary(
     files: Mapping[str, Path],
     try_next: Sequence[str] = (),
     console: Console | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print the end of a run.
 
     `relatives` maps what is said ("relative to full data") to the number; `files` a name to a path;
-    `try_next` holds commands.
+    `notes` say what a reader must know beside the table; `try_next` holds commands.
     """
     from rich.console import Console
+    from rich.text import Text
 
     console = console or Console()
     title = (
@@ -45,25 +47,31 @@ def print_summary(
             _say_what_is_missing(console, relative)
     for name, result in lines.get(THIS_RUN, {}).items():
         if result["status"] != "ok":
-            console.print(f"[yellow]{name} not available:[/] {result['reason']}", highlight=False)
+            told = Text.assemble((f"{name} not available: ", "yellow"), str(result["reason"]))
+            console.print(told)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     print_files(files, console)
     if try_next:
         console.print("\n[bold]Try next[/]")
         for command in try_next:
-            console.print(f"  {command}", highlight=False, soft_wrap=True)
+            console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_what_is_missing(console: Console, relative: Relative) -> None:
+    from rich.text import Text
+
     for reason in dict.fromkeys(relative.left_out.values()):
         names = ", ".join(name for name, why in relative.left_out.items() if why == reason)
-        console.print(f"  [dim]without {names}: {reason}[/]", highlight=False)
+        console.print(Text(f"  without {names}: {reason}", style="dim"))
     if relative.note:
-        console.print(f"  [dim]no interval: {relative.note}[/]", highlight=False)
+        console.print(Text(f"  no interval: {relative.note}", style="dim"))
 
 
 def print_files(files: Mapping[str, Path], console: Console | None = None) -> None:
-    """Print a list of names and paths, if there are any."""
+    """Print a list of names and paths, if there are any; links where the terminal has them."""
     from rich.console import Console
+    from rich.text import Text
 
     console = console or Console()
     if not files:
@@ -71,7 +79,9 @@ def print_files(files: Mapping[str, Path], console: Console | None = None) -> No
     width = max(len(name) for name in files)
     console.print("\n[bold]Files[/]")
     for name, path in files.items():
-        console.print(f"  {name:<{width}}  {short_path(path)}", highlight=False, soft_wrap=True)
+        link = f"link {path.absolute().as_uri()}"
+        told = Text.assemble(f"  {name:<{width}}  ", (short_path(path), link))
+        console.print(told, soft_wrap=True)
 
 
 def short_path(path: Path) -> str:

@@ -39,23 +39,26 @@ def relative_text(relative: Relative | None) -> str:
 def end_table(lines: Mapping[str, Results], blind: Mapping[str, float], title: str = "") -> Table:
     """Return benchmark | blind | the models of `lines` | this run's share of full data.
 
-    `lines` maps a column's heading to results; the run is `THIS_RUN`, full data `FULL`.
+    `lines` maps a column's heading to results; the run is `THIS_RUN`, full data `FULL`. Names are
+    folded where a terminal is narrow; numbers are never cut.
     """
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    table.add_column("benchmark", no_wrap=True)
+    heading = Text(title) if title else None
+    table = Table(title=heading, title_justify="left", header_style="bold", padding=(0, 1))
+    table.add_column("benchmark", overflow="fold")
     if blind:
-        table.add_column("blind", justify="right", style="dim")
+        table.add_column("blind", justify="right", style="dim", no_wrap=True)
     for name in lines:
-        table.add_column(name, justify="right", style="bold" if name == THIS_RUN else "")
-    table.add_column("of full", justify="right")
+        style = "bold" if name == THIS_RUN else ""
+        table.add_column(name, justify="right", style=style, no_wrap=True)
+    table.add_column("of full", justify="right", no_wrap=True)
     for benchmark in _names(lines):
         found = {name: results.get(benchmark) for name, results in lines.items()}
-        cells = [benchmark]
-        cells += [f"{blind[benchmark]:.1f}" if benchmark in blind else DASH] if blind else []
+        cells = [f"{blind[benchmark]:.1f}" if benchmark in blind else DASH] if blind else []
         cells += [score_text(result) for result in found.values()]
-        table.add_row(*cells, _share(found.get(THIS_RUN), found.get(FULL)))
+        table.add_row(Text(benchmark), *cells, _share(found.get(THIS_RUN), found.get(FULL)))
     return table
 
 

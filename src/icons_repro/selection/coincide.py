@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Positive, Within
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
 from icons_repro.features.rows import ordered_map, unit_rows
@@ -44,9 +45,9 @@ class Coincide(KMeansSettings, SetSelector):
     name: ClassVar[str] = "coincide"
     requires: ClassVar[frozenset[str]] = frozenset({"coincide"})
 
-    tau: float = 0.1
-    sigma: float = 1.0
-    cutoff: float = 0.9
+    tau: Positive = 0.1
+    sigma: Positive = 1.0
+    cutoff: Annotated[float, Within(-1, 1)] = 0.9
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Cluster, share the budget out, pick in every cluster."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from icons_repro.core.bounds import Count, Name, NotNegative, Positive
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
 from icons_repro.selection.base import feature
@@ -32,13 +33,13 @@ class D2Pruning(SetSelector):
     name: ClassVar[str] = "d2_pruning"
     requires: ClassVar[frozenset[str]] = frozenset({"forward_stats", "hidden_mean"})
 
-    neighbours: int = 5
-    gamma: float = 0.4
-    index: str = "Flat"
+    neighbours: Count = 5
+    gamma: NotNegative = 0.4
+    index: Name = "Flat"
     """faiss's name of the index: "Flat" is exact, COINCIDE used "IVF100,PQ16np"."""
-    probes: int = 1
+    probes: Count = 1
     distance: Literal["squared", "euclidean"] = "squared"
-    clip: float | None = 1e-7
+    clip: Positive | None = 1e-7
     """Lower bound of s; both public codes clip at 1e-7, the paper's formula does not."""
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from icons_repro.core.bounds import Fraction, Name, Names, Within
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
@@ -54,7 +55,7 @@ class Icons(BudgetedSelector):
     fixed_size: ClassVar[bool] = False
 
     rule: Rule = "vote"
-    percentile: float | Literal["budget"] = 80.0
+    percentile: Annotated[float, Within(0, 100)] | Literal["budget"] = 80.0
     """Vote threshold. "budget" ties it to the share that is kept, as the released flag does."""
     comparison: consensus.Comparison = ">"
     calibration: consensus.Calibration = "none"
@@ -64,11 +65,11 @@ class Icons(BudgetedSelector):
     on the processor."""
     subtasks: consensus.Subtasks = "max"
     """What becomes of columns `TASK/SUBTASK`, such as MME's."""
-    tasks: Sequence[str] | None = None
+    tasks: Names | None = None
     """Target tasks that take part; None is all of them, one makes a specialist."""
-    floor: float = 0.05
+    floor: Fraction = 0.05
     """vote_with_floor: share of its own specialist's choice that every task keeps."""
-    influence: str = "influence"
+    influence: Name = "influence"
     """Which influence artifact to read; "influence_as_released" is the released code's."""
     leave_out: Sequence[str] = ()
     """Sub-tasks `TASK/SUBTASK` that take no part."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Name, Names
 from icons_repro.core.types import Pool
 from icons_repro.selection.base import Ranking, RankingSelector
 from icons_repro.selection.icons import task_influence
@@ -28,9 +28,9 @@ class Less(RankingSelector):
 
     name: ClassVar[str] = "less"
 
-    influence: str = "influence_less"
+    influence: Name = "influence_less"
     """Which influence artifact to read; "influence" is ICONS' own, as `gradients` says."""
-    tasks: Sequence[str] | None = None
+    tasks: Names | None = None
 
     @property
     def requires(self) -> frozenset[str]:

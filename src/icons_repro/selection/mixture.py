@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from icons_repro.core.bounds import Names, Positive
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
 from icons_repro.influence.ranks import by_task
@@ -35,8 +35,8 @@ class Mixture(SetSelector):
     name: ClassVar[str] = "mixture"
 
     weights: Literal["uniform", "temperature", "targets"] = "targets"
-    temperature: float = 2.0
-    tasks: Sequence[str] | None = None
+    temperature: Positive = 2.0
+    tasks: Names | None = None
     """Target tasks that take part; None is all of them."""
 
     def __post_init__(self) -> None:

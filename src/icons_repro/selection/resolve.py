@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -110,10 +111,15 @@ def checked_arguments(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(cls.__init__)  # type: ignore[misc]
-    except NameError:  # an annotation that only type checkers can resolve
-        return {}
+    """Return the types of a class's arguments, ranges among them.
+
+    Of a dataclass those of its fields, which may be said in several modules.
+    """
+    found: dict[str, Any] = {}
+    for place in (cls.__init__, cls):  # type: ignore[misc]
+        with suppress(NameError):  # an annotation that only type checkers can resolve
+            found |= get_type_hints(place, include_extras=True)
+    return found
 
 
 def checked(key: str, value: Any, hint: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Names
 from icons_repro.core.types import Pool, Selection
 from icons_repro.influence.consensus import Subtasks
 from icons_repro.selection.base import BudgetedSelector
@@ -28,7 +28,7 @@ class RoundRobin(BudgetedSelector):
     requires: ClassVar[frozenset[str]] = frozenset({"influence"})
     fixed_size: ClassVar[bool] = False
 
-    tasks: Sequence[str] | None = None
+    tasks: Names | None = None
     subtasks: Subtasks = "max"
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:

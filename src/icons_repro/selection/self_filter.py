@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Count, Name, NotNegative
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import Index, neighbour_index
@@ -35,11 +36,11 @@ class SelfFilter(SetSelector):
     name: ClassVar[str] = "self_filter"
     requires: ClassVar[frozenset[str]] = frozenset({"self_filter", "clip"})
 
-    gamma: float = 1.0
-    neighbours: int = 10
-    index: str = "Flat"
+    gamma: NotNegative = 1.0
+    neighbours: Count = 10
+    index: Name = "Flat"
     """faiss's name of the index; "Flat" is exact."""
-    probes: int = 1
+    probes: Count = 1
 
     @property
     def uses_device(self) -> bool:

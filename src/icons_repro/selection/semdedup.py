@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Filled, Within
 from icons_repro.core.types import Pool
 from icons_repro.features.rows import FeatureRows, ordered_map
 from icons_repro.selection.base import feature, top_k
@@ -44,7 +44,7 @@ class SemDeDup(KMeansSettings, SetSelector):
     name: ClassVar[str] = "semdedup"
     requires: ClassVar[frozenset[str]] = frozenset({"hidden_last"})
 
-    epsilons: Sequence[float] | None = None
+    epsilons: Annotated[list[Annotated[float, Within(0, 2)]], Filled] | None = None
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Cluster, score every row by its nearest earlier neighbour, keep the lowest."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from icons_repro.core.bounds import Count
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool, Selection
 from icons_repro.features.clustering import Clustering, kmeans
@@ -80,12 +81,12 @@ def canonical_rows(
 class KMeansSettings:
     """How a method clusters; the defaults are exact up to a million rows."""
 
-    clusters: int | None = None
+    clusters: Count | None = None
     """None: one for 66.5 rows, as 10,000 for LLaVA-665K."""
-    iterations: int = 50
-    training_rows: int | None = 1_000_000
+    iterations: Count = 50
+    training_rows: Count | None = 1_000_000
     """Centroids are learned on so many random rows where there are more; null takes all."""
-    projected_dim: int | None = None
+    projected_dim: Count | None = None
     """Cluster in a random projection to so many numbers, for a machine without a GPU."""
 
     @property

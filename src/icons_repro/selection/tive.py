@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from icons_repro.core.bounds import Positive
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
 from icons_repro.features.rows import FeatureRows
@@ -36,7 +37,7 @@ class Tive(SetSelector):
     name: ClassVar[str] = "tive"
     requires: ClassVar[frozenset[str]] = frozenset({"instance_gradients"})
 
-    scale: float = 0.001
+    scale: Positive = 0.001
     exclude_sources: Sequence[str] = ()
     """Sources to leave out; the public code drops TextCaps, seen in pre-training. One that the pool
     does not have raises ConfigError."""

@@ -24,6 +24,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.tiny.weights import NARROW_BASE, TINY_BASE
@@ -155,6 +156,7 @@ def save_weights(folder: Path, out: Path) -> None:
 def save_tiny_llava(model: LlavaForConditionalGeneration, out: Path) -> None:
     """Write a tiny LLaVA with its processor as a plain Hugging Face folder."""
     out.mkdir(parents=True, exist_ok=True)
+    logging.disable_progress_bar()  # it takes no time
     model.save_pretrained(out)
     build_tiny_processor().save_pretrained(out)
 

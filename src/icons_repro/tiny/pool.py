@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from icons_repro.core.progress import bar
 from icons_repro.tiny.sampling import Sampler
 from icons_repro.tiny.settings import WorldSettings
 from icons_repro.tiny.sources import SOURCES, Draft, Source
@@ -28,7 +29,12 @@ class PoolRow:
 def make_pool(settings: WorldSettings) -> list[PoolRow]:
     """Draw every row of the pool, source by source, in contiguous blocks."""
     counts = source_counts(settings)
-    return [row for source in SOURCES for row in _block(source, counts[source.name], settings)]
+    rows: list[PoolRow] = []
+    with bar("drawing the pool", settings.pool_size, "row") as drawn:
+        for source in SOURCES:
+            rows += _block(source, counts[source.name], settings)
+            drawn.update(len(rows) - drawn.n)
+    return rows
 
 
 def source_counts(settings: WorldSettings) -> dict[str, int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.refs import Ref, folder_ref
@@ -67,14 +65,6 @@ class Pretrain(TrainingStep):
         from icons_repro.tiny import jobs
 
         return jobs.pretrain(self, work)
-
-
-def tiny_world(settings: Mapping[str, Any]) -> World:
-    """Return the world of `data.world`. Raises `ConfigError` for a setting it does not have."""
-    try:
-        return World(settings=WorldSettings(**settings))
-    except TypeError as error:
-        raise ConfigError(f"data.world: {error}.") from error
 
 
 def tiny_base(settings: ModelSettings, index: Path) -> TinyBase:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.progress import watched
 from icons_repro.tiny.benchmarks import TASKS, Task, make_rows
 from icons_repro.tiny.blind import BlindAnswerer
 from icons_repro.tiny.pool import PoolRow, make_pool, record_of
@@ -55,7 +56,7 @@ def build_world(out: Path, settings: WorldSettings) -> dict[str, Any]:
     statement = _statement(settings, pool, validation, test)
     statement["sha256"] = _file_hashes(out)
     (out / "world.json").write_text(json.dumps(statement, indent=1) + "\n")
-    logger.info("tiny world: %d pool rows, %d tasks in %s", len(pool), len(TASKS), out)
+    logger.info("tiny world: %d pool rows, %d tasks", len(pool), len(TASKS))
     return statement
 
 
@@ -69,7 +70,7 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 def write_images(folder: Path, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
     """Write each picture once below `folder`, by its relative path."""
     written: set[str] = set()
-    for name, pixels in pictures:
+    for name, pixels in watched(pictures, "writing pictures", unit="picture"):
         if name in written:
             continue
         path = folder / name

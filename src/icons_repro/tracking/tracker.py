@@ -1,14 +1,13 @@
 """One tracker for each experiment run.
 
-`metrics.jsonl` in the run directory is the truth; W&B shows the same numbers to people. Nothing
-that goes wrong with W&B loses a number or stops a run: it is one warning, and W&B is off.
+`metrics.jsonl` in the run directory is the truth; loggers show the same numbers to people. Nothing
+that goes wrong with one loses a number or stops a run: it is one warning, and the logger is off.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,37 +15,32 @@ from typing import Any, Self
 from icons_repro.core.files import read_json_lines
 from icons_repro.core.settings import LoggerSettings
 from icons_repro.core.trees import flatten
-from icons_repro.tracking.wandb import WandbRun
-
-log = logging.getLogger(__name__)
+from icons_repro.tracking.about import About, Product, Sheet
+from icons_repro.tracking.mirrors import open_mirrors
 
 SUMMARY = "summary"
+FILE = "metrics.jsonl"
 
 
 class Tracker:
-    """Writes `metrics.jsonl`, and mirrors it to W&B. Use it as a context manager."""
+    """Writes `metrics.jsonl`, and shows it to the chosen loggers. Use it as a context manager."""
 
     def __init__(
         self,
-        run_dir: Path,
-        name: str,
-        group: str,
-        config: Mapping[str, Any],
+        about: About,
         settings: LoggerSettings | None = None,
-        job_type: str = "experiment",
+        not_shown: Collection[str] = (),
     ) -> None:
-        """Start a fresh metrics file in `run_dir`.
+        """Start a fresh metrics file in the run's folder.
 
-        `name` says what the run is ("icons-b0.2-s0"), `group` what it is compared with (the
-        experiment or sweep). The W&B id follows from `group` and `run_dir`'s name alone, so
-        running the same experiment again goes on in the same W&B run.
+        Stages in `not_shown` are kept in the file alone: another run shows them.
         """
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self.path = run_dir / "metrics.jsonl"
+        about.folder.mkdir(parents=True, exist_ok=True)
+        self.path = about.folder / FILE
         self.path.write_text("")
         self._last_step: dict[str, int] = {}
-        settings = settings or LoggerSettings(kind="none")
-        self._wandb = WandbRun(run_dir, name, group, config, settings, job_type)
+        self._not_shown = frozenset(not_shown)
+        self._mirrors = open_mirrors(about, settings or LoggerSettings())
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +64,9 @@ class Tracker:
             return
         self._last_step[stage] = step
         self._write(stage, line)
-        self._wandb.log_step(stage, line)
+        if stage not in self._not_shown:
+            for mirror in self._mirrors:
+                mirror.log_step(stage, line)
 
     def replay(self, stage: str, metrics_file: Path) -> None:
         """Log a finished stage from its artifact's `metrics.jsonl`, cached or not.
@@ -84,15 +80,32 @@ class Tracker:
         """Log final numbers; nested mappings become names with slashes."""
         flat = dict(flatten(values, "/"))
         self._write(SUMMARY, flat)
-        self._wandb.summary(flat)
+        for mirror in self._mirrors:
+            mirror.summary(flat)
+
+    def sheet(self, name: str, sheet: Sheet) -> None:
+        """Show a table to loggers that have tables."""
+        for mirror in self._mirrors:
+            mirror.sheet(name, sheet)
+
+    def lineage(self, products: Sequence[Product]) -> None:
+        """Show what the run stands on to loggers that keep lineage."""
+        for mirror in self._mirrors:
+            mirror.lineage(products)
+
+    @property
+    def shows(self) -> bool:
+        """Whether any logger is on."""
+        return bool(self._mirrors)
 
     def describe(self) -> dict[str, Any]:
-        """Return what `results.json` says under `wandb`."""
-        return self._wandb.describe()
+        """Return what `results.json` says under `loggers`, by name."""
+        return {mirror.kind: mirror.describe() for mirror in self._mirrors}
 
     def finish(self, failed: bool = False) -> None:
-        """Close W&B; safe to call twice."""
-        self._wandb.finish(failed)
+        """Close the loggers; safe to call twice."""
+        for mirror in self._mirrors:
+            mirror.finish(failed)
 
     def _write(self, stage: str, values: Mapping[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

@@ -5,25 +5,37 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import netrc
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
+from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.settings import LoggerSettings
+from icons_repro.tracking.about import About, Product, Sheet
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 DEFAULT_URL = "https://api.wandb.ai"
+UPLOADED = ("select", "finetune", "evaluate")
+"""Kinds of steps whose files `logger.upload` sends."""
+PATIENCE = 3.0
+"""Seconds that a run waits for W&B's server before it goes on offline."""
 
 
-def run_id(group: str, run_dir: Path) -> str:
-    """Return a W&B id that stays the same for the same experiment (its directory has a hash)."""
-    return hashlib.blake2b(f"{group}/{run_dir.name}".encode(), digest_size=8).hexdigest()
+def run_id(names: Mapping[str, Any], folder: Path) -> str:
+    """Return a W&B id that stays the same for the same experiment, in whatever sweep it stands.
+
+    The folder's name holds the hash of the config.
+    """
+    place = f"{names.get('setup')}/{names.get('experiment')}/{folder.name}"
+    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
 
 
 def has_key() -> bool:
@@ -38,7 +50,7 @@ def has_key() -> bool:
 
 def mode_of(settings: LoggerSettings) -> str:
     """Return "online", "offline" or "off"; the variable `WANDB_MODE` has the last word."""
-    if settings.kind == "none":
+    if not settings.wandb:
         return "off"
     chosen = os.environ.get("WANDB_MODE", settings.mode)
     if chosen == "disabled":
@@ -46,6 +58,32 @@ def mode_of(settings: LoggerSettings) -> str:
     if chosen in ("online", "offline"):
         return chosen
     return "online" if has_key() else "offline"
+
+
+def answers(url: str, patience: float = PATIENCE) -> bool:
+    """Return whether a server can be reached; looking a name up alone may take longer than that.
+
+    Asked before `wandb.init`, which without a network tries for half a minute.
+    """
+    found: list[bool] = []
+
+    def ask() -> None:
+        import urllib.error
+        import urllib.request
+
+        try:
+            urllib.request.urlopen(url, timeout=patience).close()
+        except urllib.error.HTTPError:
+            found.append(True)
+        except (OSError, ValueError):
+            found.append(False)
+        else:
+            found.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(patience)
+    return bool(found and found[0])
 
 
 def _never_fatal(
@@ -68,33 +106,24 @@ def _never_fatal(
 class WandbRun:
     """One W&B run, or nothing at all."""
 
-    def __init__(
-        self,
-        run_dir: Path,
-        name: str,
-        group: str,
-        config: Mapping[str, Any],
-        settings: LoggerSettings,
-        job_type: str,
-    ) -> None:
+    kind = "wandb"
+
+    def __init__(self, about: About, settings: LoggerSettings) -> None:
         self.mode = mode_of(settings)
-        self.id = run_id(group, run_dir)
-        self.folder = run_dir / "wandb"
+        self.id = run_id(about.config.get("names", {}), about.folder)
+        self.folder = about.folder / "wandb"
+        self._upload = settings.upload
         self._run: Any = None
         self._stages: set[str] = set()
         self._problem = ""
-        self._group = group
-        self._start(run_dir, name, config, settings, job_type)
+        self._group = about.group
+        if self.mode == "online" and not answers(os.environ.get("WANDB_BASE_URL", DEFAULT_URL)):
+            log.warning("W&B cannot be reached: this run is offline; `wandb sync` sends it later.")
+            self.mode = "offline"
+        self._start(about, settings)
 
     @_never_fatal
-    def _start(
-        self,
-        run_dir: Path,
-        name: str,
-        config: Mapping[str, Any],
-        settings: LoggerSettings,
-        job_type: str,
-    ) -> None:
+    def _start(self, about: About, settings: LoggerSettings) -> None:
         import wandb
 
         self._forget_older_segments()
@@ -102,11 +131,12 @@ class WandbRun:
             project=settings.project,
             entity=settings.entity,
             id=self.id,
-            name=name,
-            group=self._group,
-            job_type=job_type,
-            config=dict(config),
-            dir=str(run_dir),
+            name=about.name,
+            group=about.group,
+            job_type=about.job_type,
+            tags=about.tags,
+            config=dict(about.config),
+            dir=str(about.folder),
             mode="online" if self.mode == "online" else "offline",
             resume="allow",
             settings=wandb.Settings(
@@ -139,6 +169,36 @@ class WandbRun:
         known = {key: value for key, value in values.items() if value is not None}
         self._run.log({k: v for k, v in known.items() if isinstance(v, int | float)})
         self._run.summary.update(known)
+
+    @_never_fatal
+    def sheet(self, name: str, sheet: Sheet) -> None:
+        """Log a table; pictures become W&B's."""
+        import wandb
+        from PIL.Image import Image
+
+        rows = [[wandb.Image(c) if isinstance(c, Image) else c for c in row] for row in sheet.rows]
+        self._run.log({name: wandb.Table(columns=list(sheet.columns), data=rows)})
+
+    @_never_fatal
+    def lineage(self, products: Sequence[Product]) -> None:
+        """Log each step as an artifact that points to its manifest, or with `upload` holds it.
+
+        The manifest lists the step's files with their hashes, however many they are.
+        """
+        import wandb
+
+        for product in products:
+            artifact = wandb.Artifact(
+                product.name,
+                type=product.kind,
+                metadata=json.loads(json.dumps({**product.about, "folder": str(product.path)})),
+            )
+            if self._upload and product.kind in UPLOADED:
+                artifact.add_dir(str(product.path))
+            else:
+                manifest = product.path.absolute() / MANIFEST
+                artifact.add_reference(manifest.as_uri(), checksum=False)
+            self._run.log_artifact(artifact)
 
     @_never_fatal
     def finish(self, failed: bool) -> None:

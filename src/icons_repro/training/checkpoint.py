@@ -142,7 +142,7 @@ def whole_resume_point(path: Path) -> bool:
         return True
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.damaged")
     path.rename(aside)
-    log.warning("%s is damaged (%s); training starts from its beginning", path, damaged)
+    log.warning("%s is damaged (%s); training starts from its beginning", path.name, damaged)
     return False
 
 

@@ -64,8 +64,9 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     command = [*_launcher(devices, nodes), "-m", WORKER, str(out / JOB), str(out)]
     with deferred():
         # A cluster signals every process; the ranks heed it, torchrun would only die of it.
-        patient = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
-        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals, env=patient)
+        patient = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
+        environment = {**_quiet(devices), **os.environ, **patient}
+        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals, env=environment)
         code = _wait(process)
     if not code:
         return
@@ -75,6 +76,12 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
         f"training on {nodes} x {devices} devices ended with exit code {code}: a worker died, "
         "or failed for the reason it gives above."
     )
+
+
+def _quiet(devices: int) -> dict[str, str]:
+    """Return what keeps torchrun from telling how many threads it chose, and from C++ notices."""
+    threads = max(1, (os.cpu_count() or 1) // devices)
+    return {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 def _ignore_user_signals() -> None:

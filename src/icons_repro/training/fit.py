@@ -27,7 +27,13 @@ from icons_repro.core.device import require_device
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
-from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.core.settings import (
+    FEW_STEPS,
+    DataSettings,
+    LoraSettings,
+    TrainerSettings,
+    TrainSettings,
+)
 from icons_repro.core.stop import deferred
 from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
@@ -38,9 +44,11 @@ from icons_repro.data.datamodule import (
     training_schedule,
 )
 from icons_repro.data.dataset import ConversationDataset
+from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.models.trainer import quiet_trainer
+from icons_repro.models.vocabulary import Coverage, coverage, spread
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
@@ -56,7 +64,7 @@ log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
-COUNTED = ("rows", "steps", "trained_parameters")
+COUNTED = ("rows", "steps", "trained_parameters", "unknown_words")
 """What of it a step's manifest repeats."""
 PROFILERS: Mapping[str, Callable[..., Profiler]] = {
     "simple": SimpleProfiler,
@@ -133,7 +141,7 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
 
 def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a step's manifest says of a training run."""
-    return {key: summary[key] for key in COUNTED}
+    return {key: summary[key] for key in COUNTED if summary.get(key, "") != ""}
 
 
 def rows_of(job: FitJob) -> np.ndarray:
@@ -189,6 +197,9 @@ def fit_here(
             f"the run over the whole pool has {schedule.steps} steps, and its adapter is wanted "
             f"after {job.stop_after}: lower warmup.full_run_steps."
         )
+    known = known_words(dataset, np.load(job.positions))
+    if rank == 0:
+        _warn(known, schedule.steps)
     model = trainable_model(job)
     tuner = InstructionTuner(model, job.train, schedule.steps, job.seed, world_size)
     trainer = make_trainer(job, out, schedule, on_metrics)
@@ -204,6 +215,7 @@ def fit_here(
         "rows": len(rows_of(job)),
         "steps": trainer.global_step,
         "trained_parameters": sum(p.numel() for _, p in tuner.trained()),
+        "unknown_words": str(known) if not known.enough else "",
         "seconds": round(time.perf_counter() - started, 3),
         "job": asdict(job),
     }
@@ -213,6 +225,25 @@ def fit_here(
     if trainer.is_global_zero:
         write_json(out / DONE, summary)
         resume.unlink(missing_ok=True)
+
+
+def known_words(dataset: ConversationDataset, positions: np.ndarray) -> Coverage:
+    """Return how much of the rows' text the model's tokenizer knows, from a spread of them."""
+    rows = (dataset.table[int(positions[i])] for i in spread(len(positions)))
+    turns = (turn["value"] for row in rows for turn in row.conversations)
+    return coverage(dataset.encoder.tokenizer, (t.replace(IMAGE_TOKEN, "") for t in turns))
+
+
+def _warn(known: Coverage, steps: int) -> None:
+    """Say beforehand what would end in scores near zero."""
+    if not known.enough:
+        log.warning("the model cannot read all of these rows: %s.", known)
+    if steps < FEW_STEPS:
+        log.warning(
+            "training takes %d optimizer step(s): lower the batch_size, or raise the epochs, of a "
+            "recipe that is meant for more rows.",
+            steps,
+        )
 
 
 def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:

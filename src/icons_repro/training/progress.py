@@ -18,21 +18,24 @@ class StageProgress(TQDMProgressBar):
     """Lightning's bar with the stage's name, the time left, and nothing left behind."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(refresh_rate=5 if sys.stdout.isatty() else 100)  # short logs
+        super().__init__(refresh_rate=5)
         self.name = name
 
     def init_train_tqdm(self) -> Tqdm:
         """Return the bar of a training loop."""
-        return self._named(super().init_train_tqdm())
+        return self._bar()
 
     def init_predict_tqdm(self) -> Tqdm:
         """Return the bar of a pass without training."""
-        return self._named(super().init_predict_tqdm())
+        return self._bar()
 
-    def _named(self, bar: Tqdm) -> Tqdm:
-        bar.leave = False
-        bar.set_description(self.name)
-        return bar
+    def _bar(self) -> Tqdm:
+        """Make one below those that are there: Lightning's own always take the first line."""
+        unseen = self.is_disabled or not sys.stderr.isatty()
+        return Tqdm(
+            desc=self.name, disable=unseen, leave=False, dynamic_ncols=True, smoothing=0,
+            bar_format=self.BAR_FORMAT, file=sys.stderr,
+        )  # fmt: skip
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Keep the stage's name where Lightning would write the epoch: there is only one."""

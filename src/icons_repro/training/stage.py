@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from icons_repro.core.cache import Cache
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
@@ -113,3 +116,26 @@ class FineTune(LoraTraining):
         from icons_repro.training import jobs
 
         return jobs.fine_tune(self, work)
+
+
+def check_batches(steps: Iterable[Step]) -> None:
+    """Raise `ConfigError` unless each training's batch divides over the devices' micro-batches."""
+    for step in steps:
+        if step.stage == "pretrain":
+            recipe: Any = step
+            check_batch("pretrain.train", recipe.settings.train, recipe.trainer)
+        elif isinstance(step, SliceWarmUp):
+            check_batch("warmup.train", step.train, step.trainer)
+        elif isinstance(step, FineTune | FullRunWarmUp):
+            check_batch("finetune", step.train, step.trainer)
+
+
+def check_batch(key: str, recipe: TrainSettings, trainer: TrainerSettings) -> None:
+    """Raise `ConfigError` unless the global batch divides over the devices' micro-batches."""
+    devices = trainer.devices * trainer.num_nodes
+    if recipe.batch_size % (recipe.micro_batch * devices):
+        raise ConfigError(
+            f"{key}.batch_size={recipe.batch_size} does not divide into micro-batches of "
+            f"{key}.micro_batch={recipe.micro_batch} on {devices} device(s): choose a multiple of "
+            f"{recipe.micro_batch * devices}, or another micro_batch."
+        )

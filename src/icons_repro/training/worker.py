@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 from icons_repro.training.distributed import Place
 from icons_repro.training.fit import FitJob, fit_here
@@ -22,6 +23,7 @@ POLL = 0.2
 
 def main() -> int:
     """Run the job of the command line as the rank that the environment names."""
+    quiet_third_parties()
     heed_signals()
     job = FitJob.from_json(Path(sys.argv[1]).read_text())
     world_size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])

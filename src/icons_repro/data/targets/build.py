@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.files import write_json
 from icons_repro.core.pictures import whole_images_only
+from icons_repro.core.progress import bar, watched
 from icons_repro.data.targets.builders import BUILDERS, Builder
 from icons_repro.data.targets.questions import Question
 from icons_repro.data.targets.sources import BenchmarkRows
@@ -65,7 +65,7 @@ def build_task(task: str, count: int, seed: int, folder: Path, out: Path) -> dic
     )
     written = []
     order = rng.permutation(np.array(pictured, dtype=np.int64))
-    for i, image in tqdm(drawn(rows, order), f"rows of {task}", count, leave=False, unit="row"):
+    for i, image in watched(drawn(rows, order), f"rows of {task}", count, "row"):
         digest = pixels_hash(image)
         reason = "unreadable_image" if digest is None else ""
         if shown and digest in shown.images:
@@ -123,16 +123,16 @@ class TestSplit:
         first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}
         places = sorted(first.values())
         digests: dict[Any, str] = {}
-        bar = tqdm(total=len(places), desc=f"test images of {task}", unit="image", leave=False)
+        looked = bar(f"test images of {task}", len(places), "image")
         # held for all threads: what one of them restores must not let another read a cut image
-        with whole_images_only(), bar, ThreadPoolExecutor() as pool:
+        with whole_images_only(), looked, ThreadPoolExecutor() as pool:
             for start in range(0, len(places), BLOCK):
                 block = places[start : start + BLOCK]
                 for i, digest in zip(block, pool.map(pixels_hash, rows.images(block)), strict=True):
                     if digest is None:
                         raise DataError(f"row {i} of the test split of {task} is no image.")
                     digests[keys[i]] = digest
-                bar.update(len(block))
+                looked.update(len(block))
         pairs = {(digests.get(k), wording(r)) for k, r in zip(keys, rows.rows, strict=True)}
         return cls(set(digests.values()), pairs)
 

@@ -1,0 +1,58 @@
+"""Places that cannot be written, and names that are no names: one line each, before any work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def refused(folder: Path, *arguments: str, output: str) -> str:
+    """Return the one line that a run is refused with."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "plan=true", *arguments],
+        env=os.environ | {"ICONS_OUTPUT": output},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    said = result.stderr.strip()
+    assert said.startswith("Error: ")
+    assert "\n" not in said
+    return said
+
+
+def test_an_empty_output_folder_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    assert "unset ICONS_OUTPUT" in refused(tmp_path, output="")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused(tmp_path, output=str(tmp_path / "file" / "below"))
+    assert str(tmp_path / "file") in said
+    assert "ICONS_OUTPUT" in said
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", ""])
+def test_a_name_that_leads_out_of_the_runs_is_refused(name: str, tmp_path: Path) -> None:
+    output = tmp_path / "outputs"
+    said = refused(tmp_path, f"names.selector='{name}'", output=str(output))
+    assert "names.selector" in said
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "plan=true", "names.selector='[/red]'"],
+        env=os.environ | {"ICONS_OUTPUT": str(tmp_path / "[out]")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "[out]" in result.stdout
