@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import LlavaProcessor
@@ -24,6 +24,9 @@ from icons_repro.core.types import Record
 from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IGNORE = -100
 ROLES = {"human": "user", "gpt": "assistant"}
@@ -44,6 +47,9 @@ class EncodedConversation:
 class ConversationEncoder:
     """Encode records with one processor's tokenizer and chat template."""
 
+    leaves_images = True
+    """Whether the collator prepares the images, all of a batch at once."""
+
     def __init__(
         self, processor: LlavaProcessor, max_length: int = 2048, image_first: bool = True
     ) -> None:
@@ -59,13 +65,16 @@ class ConversationEncoder:
                 "the processor's chat template marks no answers with {% generation %}, so nothing "
                 "would be supervised: set model.template=v1 (or llama3, qwen)."
             )
+        self._take(processor, max_length, image_first)
+        self.image_id = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+        self.image_length = image_sequence_length(processor)
+
+    def _take(self, processor: Any, max_length: int, image_first: bool) -> None:
         self.processor = processor
         self.template = str(processor.chat_template)
         self.tokenizer = processor.tokenizer
         self.max_length = max_length
         self.image_first = image_first
-        self.image_id = self.tokenizer.convert_tokens_to_ids(processor.image_token)
-        self.image_length = image_sequence_length(processor)
 
     def messages(
         self, conversations: Sequence[Mapping[str, str]], pictured: bool = True
@@ -101,8 +110,11 @@ class ConversationEncoder:
             return texts[0].replace(WRITTEN_TAG, IMAGE_TOKEN), spans[0]
         return texts[0].replace(IMAGE_TOKEN, self.processor.image_token), spans[0]
 
-    def encode(self, record: Record) -> EncodedConversation:
-        """Tokenise `record`, mask all but the answers, expand images, cut at `max_length`."""
+    def encode(self, record: Record, images: Sequence[Image.Image] = ()) -> EncodedConversation:
+        """Tokenise `record`, mask all but the answers, expand images, cut at `max_length`.
+
+        `images` are the record's; here an image's tokens do not depend on what it shows.
+        """
         text, spans = self.render(record.conversations, pictured=bool(record.images))
         ids, ends = self._tokens(text, spans, pictured=bool(record.images))
         supervised = np.zeros(len(ids), dtype=bool)

@@ -9,10 +9,13 @@ import lightning as L
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import LlavaForConditionalGeneration
 
 from icons_repro.data.dataset import Batch
 from icons_repro.features.arrays import Columns, FeatureArrays
+from icons_repro.models.answers import base_model
+from icons_repro.models.inputs import model_inputs
+
+__all__ = ["FeaturePass", "hidden_size", "llava_of", "model_inputs", "run_pass"]
 
 
 class FeaturePass(L.LightningModule):
@@ -49,18 +52,12 @@ def run_pass(
         trainer.predict(features.eval(), loader, return_predictions=False)
 
 
-def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:
-    """Return the LLaVA inside a PEFT wrapper (its LoRA layers stay in place), or itself."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if callable(inner) else model  # type: ignore[return-value]
+def llava_of(model: nn.Module) -> Any:
+    """Return the model of any family inside a PEFT wrapper (LoRA layers stay), or itself."""
+    return base_model(model)
 
 
 def hidden_size(model: nn.Module) -> int:
     """Return the width of the language model's states."""
     config: Any = llava_of(model).config
     return int(config.get_text_config().hidden_size)
-
-
-def model_inputs(batch: Batch) -> Batch:
-    """Return what the model's body takes: everything but labels and positions."""
-    return {k: v for k, v in batch.items() if k not in ("labels", "positions")}

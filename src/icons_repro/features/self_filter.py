@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -13,21 +14,21 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.data.dataset import Batch
 from icons_repro.features.forward_stats import answer_losses
-from icons_repro.models.llava import load_model
+from icons_repro.models.families import vision_modules
 from icons_repro.models.lora import (
-    PROJECTOR,
     attach_lora,
     checkpoint_layers,
+    in_projector,
+    projectors,
     require_float32,
 )
 from icons_repro.training.callbacks import MetricsWriter, OnMetrics
-from icons_repro.training.fit import FitJob, plan_schedule
+from icons_repro.training.fit import FitJob, load_base, plan_schedule
 from icons_repro.training.module import cosine_with_warmup
 from icons_repro.training.progress import StageProgress
 
@@ -115,8 +116,8 @@ class ScoreTuner(L.LightningModule):
         s = self.settings.train
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         groups = [
-            {"params": [p for n, p in trained if PROJECTOR not in n], "lr": s.learning_rate},
-            {"params": [p for n, p in trained if PROJECTOR in n], "lr": s.projector_learning_rate},
+            {"params": [p for n, p in trained if not in_projector(n)], "lr": s.learning_rate},
+            {"params": [p for n, p in trained if in_projector(n)], "lr": s.projector_learning_rate},
             {"params": list(self.net.parameters()), "lr": self.settings.score_rate},
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=s.weight_decay)
@@ -145,7 +146,7 @@ def train_score_net(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
     )
     schedule = plan_schedule(job, dataset)
-    base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    base = load_base(job)
     model: nn.Module = attach_lora(base, job.lora) if job.lora else all_but_the_tower(base)
     if job.train.gradient_checkpointing:
         checkpoint_layers(base)
@@ -174,8 +175,11 @@ def train_score_net(
     return {"rows": len(dataset), "trained_on": len(positions), "steps": trainer.global_step}
 
 
-def all_but_the_tower(model: LlavaForConditionalGeneration) -> LlavaForConditionalGeneration:
+def all_but_the_tower(model: Any) -> Any:
     """Free every weight except the vision tower's, as LLaVA's full fine-tuning does."""
     model.requires_grad_(True)
-    model.model.vision_tower.requires_grad_(False)
+    for module in vision_modules(model):
+        module.requires_grad_(False)
+    for module in projectors(model).values():  # in some families a part of the tower
+        module.requires_grad_(True)
     return model

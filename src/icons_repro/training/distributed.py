@@ -55,6 +55,11 @@ class Place:
         return out / f"job-{self.launch}.json"
 
 
+def local_rank() -> int:
+    """Return this process's number among those of its node."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
 def join(final: Path, ready: Callable[[], bool]) -> None:
     """Be one of the other ranks: wait for rank 0's job, and train with it.
 

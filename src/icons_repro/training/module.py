@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
-from icons_repro.models.lora import PROJECTOR, require_float32
+from icons_repro.models.inputs import model_inputs
+from icons_repro.models.lora import in_projector, require_float32
 
 if TYPE_CHECKING:
     from icons_repro.data.dataset import Batch
@@ -65,8 +66,7 @@ class InstructionTuner(L.LightningModule):
         # resumed run draws the same masks, and so does another number of devices.
         number = batch_idx * self.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, number)))
-        inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions")}
-        logits, targets = answer_logits(self.model, inputs, batch["labels"])
+        logits, targets = answer_logits(self.model, model_inputs(batch), batch["labels"])
         loss = functional.cross_entropy(logits, targets)
         if not torch.isfinite(loss):
             rows = batch["positions"].tolist()
@@ -97,7 +97,7 @@ class InstructionTuner(L.LightningModule):
         s = self.settings
         groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for name, parameter in self.trained():
-            groups[PROJECTOR in name].append(parameter)
+            groups[in_projector(name)].append(parameter)
         optimizer = torch.optim.AdamW(
             [
                 {"params": groups[False], "lr": s.learning_rate},
