@@ -14,6 +14,7 @@ from family_toys import BUILDERS, write_toy
 from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.settings import DataSettings, LoraSettings
@@ -36,6 +37,7 @@ from icons_repro.models.lora import (
     in_projector,
     load_adapter,
 )
+from icons_repro.models.quantized import kept_whole
 from icons_repro.training.checkpoint import save_adapter
 
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
@@ -232,6 +234,13 @@ def test_lora_is_in_the_language_model_alone_and_float32(folder: Path) -> None:
     assert {p.dtype for p in trained.values()} == {torch.float32}
     loss_of(model, of_type(rig(folder).batch(), torch.bfloat16)).backward()
     assert all(p.grad is not None for p in trained.values())
+
+
+def test_few_bits_are_for_the_language_models_linears_alone(folder: Path) -> None:
+    family, model = rig(folder).family, load_model(folder)
+    linears = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
+    quantized = {n for n in linears if should_convert_module(n, kept_whole(family))}
+    assert quantized == {n for n in linears if n.startswith(f"model.{family.language}.layers.")}
 
 
 def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -31,7 +31,7 @@ def quantization(
     require_cuda(bits, device)
     from transformers import BitsAndBytesConfig
 
-    whole = [*family.vision, *(path.rsplit(".", 1)[-1] for path in family.projectors), "lm_head"]
+    whole = kept_whole(family)
     if bits == 8:
         config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     else:
@@ -43,6 +43,14 @@ def quantization(
             llm_int8_skip_modules=whole,
         )
     return {"quantization_config": config, "device_map": {"": torch.device(device)}}
+
+
+def kept_whole(family: Family) -> list[str]:
+    """Return how the names of modules begin whose layers keep their type.
+
+    From the model on: the last part of a name alone would leave what is inside it to be quantized.
+    """
+    return [*(f"model.{path}" for path in (*family.vision, *family.projectors)), "lm_head"]
 
 
 def require_cuda(bits: Bits, device: str | torch.device) -> None:
