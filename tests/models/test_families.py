@@ -17,9 +17,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.settings import DataSettings, LoraSettings
+from icons_repro.core.settings import DataSettings, LoraSettings, TrainSettings
 from icons_repro.core.types import Record
 from icons_repro.data.conversation import IGNORE
+from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.dataset import Batch, Sample
 from icons_repro.data.encoders import make_collator, make_encoder
 from icons_repro.evaluation.generation import BatchedGenerator, Decoding
@@ -39,6 +40,7 @@ from icons_repro.models.lora import (
 )
 from icons_repro.models.quantized import kept_whole
 from icons_repro.training.checkpoint import save_adapter
+from icons_repro.training.fit import FitJob, fit
 
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
 LINEAR = ("llava_next", "llava_onevision", "smolvlm")
@@ -371,6 +373,31 @@ def test_trained_saved_loaded_answers_and_a_stock_program_gives_the_same(
         new[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
     )
     assert text.strip() == together[0]
+
+
+def test_a_pool_on_disk_is_trained_on_and_passed_over_by_a_worker(
+    small_world: Path, tmp_path: Path
+) -> None:
+    base, out = write_toy("qwen2_5_vl", tmp_path / "base"), tmp_path / "out"
+    out.mkdir()
+    np.save(tmp_path / "positions.npy", np.arange(12))
+    data = DataSettings(num_workers=1)
+    job = FitJob(
+        model_dir=str(base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=0,
+        lora=LORA,
+        train=TrainSettings(batch_size=8, micro_batch=4, gradient_checkpointing=True),
+        data=data,
+    )
+    assert fit(job, out)["steps"] == 2
+    assert load_adapter(load_model(base), out).active_adapters == ["default"]
+    dataset, collate = open_dataset(small_world / "pool", small_world / "images", base, data)
+    plan = PassPlan.of(dataset, collate, np.arange(12), token_budget=2000, workers=1)
+    seen = [i for batch in plan.loader("00000-of-00001") for i in batch["positions"].tolist()]
+    assert sorted(seen) == list(range(12))
 
 
 def test_every_supported_family_is_proven_here() -> None:
