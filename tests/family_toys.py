@@ -194,6 +194,26 @@ def _qwen_images() -> Any:
     )
 
 
+def qwen2_vl() -> tuple[Any, Any]:
+    tokenizer = byte_tokenizer(QWEN_TOKENS, "<|im_end|>")
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+    config = hf.Qwen2VLConfig(
+        vision_config={
+            "depth": 2, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2,
+            "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+        text_config={"vocab_size": len(tokenizer), "rope_parameters": rope, **TEXT},
+        **_qwen_ids(tokenizer),
+    )  # fmt: skip
+    processor = hf.Qwen2VLProcessor(
+        image_processor=_qwen_images(),
+        tokenizer=tokenizer,
+        video_processor=hf.Qwen2VLVideoProcessor(patch_size=4, merge_size=2),
+        chat_template=chatml(QWEN_IMAGE, "You are a helpful assistant."),
+    )
+    return config, processor
+
+
 def qwen2_5_vl() -> tuple[Any, Any]:
     tokenizer = byte_tokenizer(QWEN_TOKENS, "<|im_end|>")
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
@@ -318,7 +338,10 @@ def gemma3() -> tuple[Any, Any]:
 
 BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     build.__name__: build
-    for build in (*(llava_next, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, internvl, gemma3),)
+    for build in (
+        *(llava_next, llava_onevision, qwen2_vl, qwen2_5_vl, qwen3_vl),
+        *(smolvlm, internvl, gemma3),
+    )
 }
 """By model_type: a function that returns the family's config and processor."""
 

@@ -20,6 +20,7 @@ from icons_repro.models.families.llava import LLAVA
 from icons_repro.models.families.llava_next import LLAVA_NEXT
 from icons_repro.models.families.llava_onevision import LLAVA_ONEVISION
 from icons_repro.models.families.qwen2_5_vl import QWEN2_5_VL
+from icons_repro.models.families.qwen2_vl import QWEN2_VL
 from icons_repro.models.families.qwen3_vl import QWEN3_VL
 from icons_repro.models.families.refused import refusal
 from icons_repro.models.families.smolvlm import SMOLVLM
@@ -27,7 +28,7 @@ from icons_repro.models.families.smolvlm import SMOLVLM
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
-        *(LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, QWEN2_5_VL, QWEN3_VL),
+        *(LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, QWEN2_VL, QWEN2_5_VL, QWEN3_VL),
         *(SMOLVLM, INTERNVL, GEMMA3),
     )
 }
