@@ -261,24 +261,44 @@ def qwen3_vl() -> tuple[Any, Any]:
     return config, processor
 
 
-def smolvlm() -> tuple[Any, Any]:
+def _with_tiles(config_class: Any, vision_class: Any) -> tuple[Any, Any]:
+    """A config whose images are tiles with written places, and its tokenizer."""
     places = tuple(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))
     marks = ("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>")
     tokenizer = byte_tokenizer(("<|im_start|>", *marks, *places), "<end_of_utterance>")
     pad = tokenizer.pad_token_id
-    config = hf.SmolVLMConfig(
-        vision_config=hf.SmolVLMVisionConfig(image_size=SIDE, patch_size=4, **VISION),
+    config = config_class(
+        vision_config=vision_class(image_size=SIDE, patch_size=4, **VISION),
         text_config=hf.LlamaConfig(vocab_size=len(tokenizer), pad_token_id=pad, **TEXT),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
         pad_token_id=pad,
     )
+    return config, tokenizer
+
+
+TILES = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
+
+
+def smolvlm() -> tuple[Any, Any]:
+    config, tokenizer = _with_tiles(hf.SmolVLMConfig, hf.SmolVLMVisionConfig)
     processor = hf.SmolVLMProcessor(
-        image_processor=hf.SmolVLMImageProcessor(
-            size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE}
-        ),
+        image_processor=hf.SmolVLMImageProcessor(**TILES),
         tokenizer=tokenizer,
         video_processor=hf.SmolVLMVideoProcessor(),
+        image_seq_len=4,
+        chat_template=UTTERANCES,
+    )
+    return config, processor
+
+
+def idefics3() -> tuple[Any, Any]:
+    from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
+
+    config, tokenizer = _with_tiles(hf.Idefics3Config, Idefics3VisionConfig)
+    processor = hf.Idefics3Processor(
+        image_processor=hf.Idefics3ImageProcessor(**TILES),
+        tokenizer=tokenizer,
         image_seq_len=4,
         chat_template=UTTERANCES,
     )
@@ -340,7 +360,7 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     build.__name__: build
     for build in (
         *(llava_next, llava_onevision, qwen2_vl, qwen2_5_vl, qwen3_vl),
-        *(smolvlm, internvl, gemma3),
+        *(smolvlm, idefics3, internvl, gemma3),
     )
 }
 """By model_type: a function that returns the family's config and processor."""

@@ -43,9 +43,11 @@ from icons_repro.training.checkpoint import save_adapter
 from icons_repro.training.fit import FitJob, fit
 
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
-LINEAR = ("llava_next", "llava_onevision", "smolvlm")
+LINEAR = ("llava_next", "llava_onevision", "smolvlm", "idefics3")
 """Families whose projectors are linear layers alone."""
-END = {"llava_next": "</s>", "smolvlm": "<end_of_utterance>", "gemma3": "<end_of_turn>"}
+END = {"llava_next": "</s>", "gemma3": "<end_of_turn>"} | dict.fromkeys(
+    ("smolvlm", "idefics3"), "<end_of_utterance>"
+)
 """The token that ends an answer; in the others `<|im_end|>`."""
 
 

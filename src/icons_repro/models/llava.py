@@ -60,9 +60,8 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(_folder(folder), local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
-        raise DataError(
-            f"the processor in {folder} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from error
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"the processor in {folder} cannot be loaded: {why}") from error
     if not hasattr(processor, "image_processor"):
         raise DataError(
             f"{folder} has no processor that prepares images (preprocessor_config.json, "

@@ -15,6 +15,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.models.answers import base_model
 from icons_repro.models.families.base import Family
 from icons_repro.models.families.gemma3 import GEMMA3
+from icons_repro.models.families.idefics3 import IDEFICS3
 from icons_repro.models.families.internvl import INTERNVL
 from icons_repro.models.families.llava import LLAVA
 from icons_repro.models.families.llava_next import LLAVA_NEXT
@@ -29,7 +30,7 @@ FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
         *(LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, QWEN2_VL, QWEN2_5_VL, QWEN3_VL),
-        *(SMOLVLM, INTERNVL, GEMMA3),
+        *(SMOLVLM, IDEFICS3, INTERNVL, GEMMA3),
     )
 }
 """Families by the `model_type` of their config."""
