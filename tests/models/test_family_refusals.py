@@ -125,6 +125,20 @@ def test_a_template_that_ends_no_answer_is_refused() -> None:
         ChatTemplate(processor(None))
 
 
+def test_a_llava_whose_template_marks_answers_without_their_end_is_refused_when_linked(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "llava"
+    shutil.copytree(tiny_base, base)
+    tiny = load_processor(base)
+    (tmp_path / "linked").mkdir()
+    link_model(base, None, tmp_path / "linked")
+    tiny.chat_template = tiny.chat_template.replace(" + ' </s>' }}", " }}")
+    tiny.save_pretrained(base)
+    with pytest.raises(DataError, match=r"would never stop.*model\.template=v1"):
+        link_model(base, None, tmp_path / "out")
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     forgetful = chatml("<image>").replace(
         "{%- for message in messages -%}", "{%- for message in messages[-2:] -%}"

@@ -20,7 +20,12 @@ Message = Mapping[str, Any]
 Spans = list[list[int]]
 """`[start, end)` of each answer, in characters."""
 REMEDY = "give the folder another chat template, or set model.template=v1 (llama3, qwen)"
+NO_END = (
+    "the chat template ends no answer with a token of its own, so a model trained on it would "
+    f"never stop: {REMEDY}."
+)
 PROBE = "Zq7"
+"""In no template's own words."""
 
 
 class ChatTemplate:
@@ -94,10 +99,7 @@ class ChatTemplate:
         for token in self.ends:
             if after.startswith(token):
                 return len(text) - len(after) + len(token)
-        raise DataError(
-            "the chat template ends no answer with a token of its own, so a model trained on it "
-            f"would never stop: {REMEDY}."
-        )
+        raise DataError(NO_END)
 
     def _rendered(self, messages: Sequence[Message], prompt: bool) -> str:
         rendered: Any = self._render(messages, add_generation_prompt=prompt)

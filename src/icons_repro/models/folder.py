@@ -26,7 +26,7 @@ def link_model(
     Raises `DataError` for a model or processor that cannot be used, here rather than in the middle
     of a run; `ConfigError` for settings that its processor does not have.
     """
-    from icons_repro.data.encoders import make_encoder  # it imports this package
+    from icons_repro.data.encoders import make_encoder, require_ends  # they import this package
 
     family = family_of(folder)
     processor = load_processor(folder)
@@ -37,7 +37,7 @@ def link_model(
         change_images(processor, images)
     if template or images:
         processor.save_pretrained(out)
-    make_encoder(family, processor)
+    require_ends(make_encoder(family, processor))
     for path in sorted(folder.iterdir()):
         if path.is_file() and not (out / path.name).exists():
             (out / path.name).symlink_to(path.resolve())
