@@ -19,17 +19,15 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainSettings
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import PassPlan, open_dataset
-from icons_repro.data.dataset import Batch, Sample
+from icons_repro.data.dataset import Sample
 from icons_repro.data.encoders import make_collator, make_encoder
 from icons_repro.evaluation.generation import BatchedGenerator, Decoding
 from icons_repro.export.merge import write_merged
-from icons_repro.gradients.batches import take_rows
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.self_test import choose_attention
+from icons_repro.models.batches import IGNORE, Batch, model_inputs, take_rows
 from icons_repro.models.families import FAMILIES, family_of, sees_images
-from icons_repro.models.inputs import model_inputs
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import (
     attach_lora,

@@ -22,16 +22,28 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
 from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IGNORE = -100
 ROLES = {"human": "user", "gpt": "assistant"}
 WRITTEN_TAG = "\ufdd0" * len(IMAGE_TOKEN)
 """Stands for an image tag that is text, while the template is rendered; no text has this."""
+
+
+def with_one_tag(turn: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a turn with the first of its image tags alone: all stand for the row's one image."""
+    before, tag, after = turn["value"].partition(IMAGE_TOKEN)
+    return {**turn, "value": before + tag + after.replace(IMAGE_TOKEN, "")}
+
+
+def turns_of(record: Record) -> Sequence[Mapping[str, str]]:
+    """Return a record's turns, one image tag alone where it has one image."""
+    turns = record.conversations
+    return [with_one_tag(turn) for turn in turns] if len(record.images) == 1 else turns
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,7 @@ class ConversationEncoder:
 
         `images` are the record's; here an image's tokens do not depend on what it shows.
         """
-        text, spans = self.render(record.conversations, pictured=bool(record.images))
+        text, spans = self.render(turns_of(record), pictured=bool(record.images))
         ids, ends = self._tokens(text, spans, pictured=bool(record.images))
         supervised = np.zeros(len(ids), dtype=bool)
         for start, end in spans:

@@ -13,18 +13,14 @@ from PIL import Image
 from torch.utils.data import Dataset
 from transformers import LlavaProcessor
 
-from icons_repro.data.conversation import IGNORE, ConversationEncoder, EncodedConversation
+from icons_repro.data.conversation import ConversationEncoder, EncodedConversation
 from icons_repro.data.images import AspectRatio, ImageFolder, pad_to_square
 from icons_repro.data.records import RecordTable
+from icons_repro.models.batches import IGNORE, Batch
 
 if TYPE_CHECKING:
     from icons_repro.data.picture_encoder import PicturedConversation
     from icons_repro.models.families.base import Family
-
-Batch = dict[str, torch.Tensor]
-"""`input_ids`, `attention_mask`, `labels` `[B, L]`, right-padded; `positions` `[B]`; and, if any
-row has an image, `pixel_values` `[I, 3, H, W]`, images in row order. Families other than LLaVA-1.5
-have more: see `PictureCollator`."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ class PictureCollator(Collator):
         return batch
 
 
-def padded_rows(samples: Sequence[Sample], pad_id: int) -> Batch:
+def padded_rows(samples: Sequence[Sample], pad_id: int) -> dict[str, torch.Tensor]:
     """Return `input_ids`, `attention_mask`, `labels` `[B, L]` and `positions` `[B]`."""
     ids = [sample.conversation.input_ids for sample in samples]
     labels = [sample.conversation.labels for sample in samples]

@@ -11,7 +11,8 @@ from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, PictureCollator
 from icons_repro.data.picture_encoder import PictureEncoder
 from icons_repro.data.validation import SPEAKERS
-from icons_repro.models.families import LLAVA, Family
+from icons_repro.models.families.base import Family
+from icons_repro.models.families.llava import LLAVA
 
 
 def make_encoder(

@@ -19,13 +19,14 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
 from icons_repro.data.chat import ChatTemplate, Spans
 from icons_repro.data.conversation import (
-    IGNORE,
     ROLES,
     WRITTEN_TAG,
     ConversationEncoder,
     EncodedConversation,
+    turns_of,
 )
 from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.families.base import Family, Pictures
 
 TYPICAL = (640, 480)
@@ -108,7 +109,7 @@ class PictureEncoder(ConversationEncoder):
 
     def encode(self, record: Record, images: Sequence[Image.Image] = ()) -> PicturedConversation:
         """Prepare the images, tokenise, mask all but the answers, cut at `max_length`."""
-        text, spans = self.render(record.conversations, pictured=bool(record.images))
+        text, spans = self.render(turns_of(record), pictured=bool(record.images))
         where = f"row {record.position} (key {record.key})"
         return self.encode_text(text, spans, images, where)
 

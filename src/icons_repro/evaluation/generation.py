@@ -17,7 +17,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 
 from icons_repro.core.errors import DataError
-from icons_repro.models.families import LLAVA, Family, family_of
+from icons_repro.models.families import family_of
+from icons_repro.models.families.base import Family
+from icons_repro.models.families.llava import LLAVA
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import load_adapter, projectors
 
@@ -144,17 +146,22 @@ class BatchedGenerator:
         )
         return Prompt(text, tuple(self._rgb(image) for image in images_in(messages)))
 
-    @torch.inference_mode()
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str]:
         """Return one answer for each prompt: new tokens only, cut at the first stop string."""
-        inputs = self._inputs(prompts)
+        return self.answer_inputs(self.inputs(prompts), decoding)
+
+    @torch.inference_mode()
+    def answer_inputs(self, inputs: Any, decoding: Decoding) -> list[str]:
+        """Answer what `inputs` has prepared."""
+        inputs = dict(inputs.to(self.model.device, dtype=self.model.dtype))
         tokenizer = self.processor.tokenizer
         end = self.model.generation_config.eos_token_id or tokenizer.eos_token_id
         new = new_tokens(self.model, inputs, decoding, tokenizer.pad_token_id, end)
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         return [cut_at(text, decoding.until).strip() for text in texts]
 
-    def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    def inputs(self, prompts: Sequence[Prompt]) -> Any:
+        """Return what the processor makes of prompts, on the CPU: ids, masks and pixels."""
         texts = [prompt.text for prompt in prompts]
         bos = self.processor.tokenizer.bos_token
         batch = self.processor(
@@ -166,7 +173,7 @@ class BatchedGenerator:
         )
         if self.family.token_types != "token_type_ids":
             batch.pop("token_type_ids", None)
-        return dict(batch.to(self.model.device, dtype=self.model.dtype))
+        return batch
 
     def _content(self, parts: Sequence[Mapping[str, Any]]) -> Any:
         if self._plain_content:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from icons_repro.core.device import require_device
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
@@ -77,6 +78,7 @@ def _trainer(step: Any) -> Any:
 
 
 def _load(step: PoolPass, work: Work) -> FeaturePass:
+    require_device(_trainer(step))
     if isinstance(step, ClipPass):
         return ClipFeatures(load_clip(step.clip.path, getattr(torch, step.trainer.model_dtype)))
     assert isinstance(step, LlavaPass)
@@ -108,6 +110,7 @@ def _plan(step: PoolPass, work: Work, encoder: Any) -> PassPlan:
 
 def self_filter(step: SelfFilter, work: Work) -> Counts:
     """Train the score net on every usable row."""
+    require_device(step.trainer)
     records = work.path(step.pool)
     usable = np.flatnonzero(RecordTable(records / "records.arrow").usable)
     np.save(work.out / "positions.npy", usable)

@@ -10,12 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from icons_repro.data.dataset import Batch
 from icons_repro.features.arrays import Columns, FeatureArrays
 from icons_repro.models.answers import base_model
-from icons_repro.models.inputs import model_inputs
-
-__all__ = ["FeaturePass", "hidden_size", "llava_of", "model_inputs", "run_pass"]
+from icons_repro.models.batches import Batch
 
 
 class FeaturePass(L.LightningModule):

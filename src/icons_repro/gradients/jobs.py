@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from icons_repro.core.device import require_device
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
-from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.directions import Direction, build_direction
 from icons_repro.gradients.extract import (
     NumberedBatches,
+    fill,
     made_with,
     opened,
     row_identities,
-    run_module,
 )
-from icons_repro.gradients.features import Feature, build_feature
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.projections import Projection, build_projection
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
 from icons_repro.gradients.store import GradientStore
@@ -53,13 +53,14 @@ class Taker:
     """The warm-up model, and what takes, shapes and projects its gradients."""
 
     gradients: PerSampleGradients
-    projector: Projector
-    feature: Feature
+    projection: Projection
+    direction: Direction
     limits: TokenLimits
 
     @classmethod
     def load(cls, step: Gradients, work: Work) -> Taker:
         """Load the model of a step on its device."""
+        require_device(step.trainer)
         adapter = adapter_of(step, work)
         dtype = getattr(torch, step.trainer.model_dtype)
         base = load_model(work.path(step.base), dtype, step.trainer.device, step.trainer.bits)
@@ -71,15 +72,17 @@ class Taker:
         gradients.attention = choose_attention(gradients, step.trainer.precision)
         return cls(
             gradients,
-            build_projector(gradients.layout, **step.recipe.projector),
-            build_feature(step.recipe.feature, gradients.layout, adapter / "optimizer.safetensors"),
+            build_projection(gradients.layout, **step.recipe.projection),
+            build_direction(
+                step.recipe.direction, gradients.layout, adapter / "optimizer.safetensors"
+            ),
             TokenLimits(work.cache.root / "memory.json"),
         )
 
-    def collector(self, projector: Projector | None = None) -> RowCollector:
-        """Return what turns batches into rows, with another projector if one is given."""
-        projector = projector or self.projector
-        return RowCollector(self.gradients, projector, self.feature, limits=self.limits)
+    def collector(self, projection: Projection | None = None) -> RowCollector:
+        """Return what turns batches into rows, with another projection if one is given."""
+        projection = projection or self.projection
+        return RowCollector(self.gradients, projection, self.direction, limits=self.limits)
 
 
 def adapter_of(step: Any, work: Work) -> Path:
@@ -130,15 +133,13 @@ def run(
     part: str,
     step: Any,
     folder: Path,
-    projector: Projector | None = None,
+    projection: Projection | None = None,
 ) -> None:
     """Run what is left of a chunk's batches into the store, by the kernel it was begun with."""
-    if begun_with := writer.info.made_with.get("attention"):
-        taker.gradients.attention = AttentionChoice.from_json(begun_with)
     loader = batches.loader(part, partial(remaining_batches, folder))
     if len(loader):
         trainer = predict_trainer(batches.title("gradients", part), step.trainer)
-        run_module(taker.collector(projector), writer, NumberedBatches(loader), trainer)
+        fill(writer, taker.collector(projection), NumberedBatches(loader), trainer)
 
 
 def close_pool(step: PoolGradients, work: Work) -> Counts:
@@ -176,10 +177,10 @@ def _writer(step: Gradients, folder: Path, taker: Taker, table: RecordTable) -> 
     return open_writer(
         folder,
         n_rows=len(table),
-        dim=taker.projector.dim,
+        dim=taker.projection.dim,
         dtype=step.recipe.dtype,
         identities=row_identities(
-            taker.gradients, taker.projector, taker.feature, identities(step)
+            taker.gradients, taker.projection, taker.direction, identities(step)
         ),
         keys=table.keys,
         made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from icons_repro.core.settings import DataSettings, TrainerSettings
-from icons_repro.core.step import Counts, SharedStep, Step
+from icons_repro.core.step import Counts, Step
 from icons_repro.core.work import Work
 from icons_repro.data.stage import Pool, Targets
-from icons_repro.gradients.stage import GradientRecipe, PoolGradients, TargetGradients
-from icons_repro.models.stage import Base
+from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
 from icons_repro.training.stage import WarmUp
 
 
@@ -38,22 +36,16 @@ class Influence(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DirectInfluence(SharedStep):
+class DirectInfluence(Gradients):
     """Exact influence: unprojected gradients, scored as they are formed, none stored."""
 
     stage = "influence"
-    group = "extract"
 
-    base: Base
-    warmup: WarmUp
     pool: Pool
     targets: Targets
-    recipe: GradientRecipe
-    val_feature: str
+    val_direction: str
     subtasks: list[str]
     raw: list[str]
-    encoding: DataSettings
-    trainer: TrainerSettings
 
     def parts(self, work: Work) -> list[str]:
         """Take the tasks' directions, and name the chunks of the pool."""

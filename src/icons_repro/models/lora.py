@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -29,6 +29,7 @@ PROJECTORS = "|".join(
 IN_PROJECTOR = re.compile(rf"\.({PROJECTORS})\.")
 PEFT_PREFIX = "base_model.model."
 Module = TypeVar("Module", bound=nn.Module)
+State: TypeAlias = dict[str, torch.Tensor]
 
 
 def language_linears(model: nn.Module) -> list[str]:
@@ -182,16 +183,18 @@ def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[st
     return chosen
 
 
-def projector_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the projector's tensors under their own names, on the CPU.
+def projector_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> State:
+    """Return the projector's tensors, of a model's `weights` by name, under their own names.
 
     Where a family has several projectors, each name begins with its path.
     """
     found = projectors(model)
     return {
-        f"{_prefix(found, path)}{key}": value.detach().cpu().contiguous()
-        for path, module in found.items()
-        for key, value in module.state_dict().items()
+        f"{_prefix(found, path)}{name.split(mark, 1)[1]}": value
+        for path in found
+        for mark in (f".{path}.",)
+        for name, value in weights.items()
+        if mark in name
     }
 
 

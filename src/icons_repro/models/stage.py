@@ -1,10 +1,9 @@
-"""Base models as steps: the tiny one that ships, a model's folder, or one put together."""
+"""Base models as steps: a model's folder, or one put together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from icons_repro.core.refs import Ref
@@ -18,20 +17,7 @@ class Base(Step):
 
     stage = "base"
     group = "prepare"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TinyBase(Base):
-    """The base that ships with the package, written out."""
-
-    width: int
-    shipped: Ref
-
-    def run(self, work: Work) -> None:
-        """Write model and processor."""
-        from icons_repro.models.tiny import write_tiny_base
-
-        write_tiny_base(work.out, self.width)
+    version = 2  # the template marks the space before an answer; vocabulary padded to 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +54,3 @@ class AssembledBase(Base):
         projector = fetch(self.projector.path, ["*.bin"])
         parts = fetch(self.language.path), fetch(self.vision.path), projector
         assemble(*parts, work.out, template=self.template)
-
-
-SHIPPED = Path(__file__).parent
-"""Where the weights that ship are: `tiny_base`, `tiny_narrow`, `tiny_clip`."""

@@ -13,6 +13,7 @@ import yaml
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
+from icons_repro.core.names import new_name
 from icons_repro.core.trees import flatten
 from icons_repro.evaluation.measured import Draws, Measured
 from icons_repro.report.lines import FULL, THIS_RUN
@@ -154,13 +155,14 @@ def collect(roots: Iterable[Path]) -> list[SweepRun]:
 def settings_of(config: Path) -> Settings | None:
     """Return the flat settings of a run's `config.yaml`; None where there is none.
 
-    Settings without a value are left out, so that a key added later splits no sweep.
+    Settings without a value are left out, so that a key added later splits no sweep, and one that
+    was renamed since has today's name.
     """
     if not config.is_file():
         return None
     tree = yaml.safe_load(config.read_text()) or {}
     kept = {key: value for key, value in tree.items() if key not in NOT_METHOD}
-    return {key: value for key, value in flatten(kept) if value is not None}
+    return {new_name(key) or key: value for key, value in flatten(kept) if value is not None}
 
 
 def frozen(settings: Settings) -> frozenset[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from icons_repro.influence.ranks import by_task, mean_percentile_rank
 from icons_repro.selection.base import (
     BudgetedSelector,
     Ranking,
-    check_choice,
     check_k,
     feature,
     preference_order,
@@ -34,7 +33,7 @@ Rule = Literal[
     "round_robin",
     "vote_with_floor",
 ]
-RULES = Rule.__args__  # type: ignore[attr-defined]
+RULES = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Icons(BudgetedSelector):
     tie_rule: Literal["mean_rank", "key", "numpy_argsort"] = "mean_rank"
     """`numpy_argsort` repeats the released `argsort(votes)[-k:]`: its ties depend on row order and
     on the processor."""
-    subtasks: Literal["max", "mean", "separate"] = "max"
+    subtasks: consensus.Subtasks = "max"
     """What becomes of columns `TASK/SUBTASK`, such as MME's."""
     tasks: Sequence[str] | None = None
     """Target tasks that take part; None is all of them, one makes a specialist."""
@@ -75,13 +74,9 @@ class Icons(BudgetedSelector):
     """Sub-tasks `TASK/SUBTASK` that take no part."""
 
     def __post_init__(self) -> None:
-        check_choice("rule", self.rule, RULES)
+        super().__post_init__()
         if self.percentile != "budget":
             consensus.check_percentile(self.percentile)
-        check_choice("tie_rule", self.tie_rule, ("mean_rank", "key", "numpy_argsort"))
-        check_choice("subtasks", self.subtasks, ("max", "mean", "separate"))
-        check_choice("comparison", self.comparison, (">", ">="))
-        check_choice("calibration", self.calibration, ("none", "minmax", "zscore", "rank"))
 
     @property
     def requires(self) -> frozenset[str]:
@@ -120,7 +115,7 @@ class Icons(BudgetedSelector):
         return float(self.percentile)
 
     def _values(
-        self, pool: Pool, subtasks: Literal["max", "mean", "separate"]
+        self, pool: Pool, subtasks: consensus.Subtasks
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         return task_influence(pool, self.tasks, subtasks, self.influence, self.leave_out)
 
@@ -159,7 +154,7 @@ class Icons(BudgetedSelector):
 def task_influence(
     pool: Pool,
     tasks: Sequence[str] | None,
-    subtasks: Literal["max", "mean", "separate"],
+    subtasks: consensus.Subtasks,
     name: str = "influence",
     leave_out: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:

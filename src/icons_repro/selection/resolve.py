@@ -7,20 +7,20 @@ is imported, so a selector is code: see docs/trust.md.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from icons_repro import selection
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.names import nearest
+from icons_repro.core.trees import TARGET, targets
 from icons_repro.selection.base import BudgetedSelector
 
-TARGET = "_target_"
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -30,7 +30,7 @@ def build_selector(config: Mapping[str, Any]) -> BudgetedSelector:
     Raises `ConfigError`, naming the key and the nearest right one, for a nested `_target_`, a class
     that is no selector, and arguments that are unknown, missing or of the wrong type.
     """
-    if nested := next(nested_targets(config), None):
+    if nested := next((key for key in targets(config) if key != TARGET), None):
         raise ConfigError(
             f"selector.{nested}: arguments are plain values; selector.{TARGET} alone names a class."
         )
@@ -42,19 +42,6 @@ def build_selector(config: Mapping[str, Any]) -> BudgetedSelector:
         raise ConfigError(f"selector {cls.__name__}: {error}.") from error
 
 
-def nested_targets(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted key of every `_target_` below the top."""
-    stack: list[tuple[str, Any]] = [(str(key), value) for key, value in config.items()]
-    while stack:
-        path, node = stack.pop()
-        if isinstance(node, Mapping):
-            if TARGET in node:
-                yield f"{path}.{TARGET}"
-            stack += [(f"{path}.{key}", value) for key, value in node.items()]
-        elif isinstance(node, Iterable) and not isinstance(node, str | bytes):
-            stack += [(f"{path}.{number}", value) for number, value in enumerate(node)]
-
-
 def selector_class(target: Any) -> type[BudgetedSelector]:
     """Import the class `module.Class`. Raises `ConfigError` for anything but a whole selector."""
     key = f"selector.{TARGET}={target}"
@@ -64,7 +51,7 @@ def selector_class(target: Any) -> type[BudgetedSelector]:
     found = getattr(_module(module_name, key), name, None)
     if found is None:
         known = [n for n, value in vars(_module(module_name, key)).items() if _is_selector(value)]
-        raise ConfigError(f"{key}: {module_name} has no {name}{_nearest(name, known)}")
+        raise ConfigError(f"{key}: {module_name} has no {name}{nearest(name, known)}")
     if not _is_selector(found):
         raise ConfigError(
             f"{key}: this is no selector. A selector is a class that extends RankingSelector "
@@ -91,7 +78,7 @@ def _module(name: str, key: str) -> Any:
         ours = selection.__name__
         known = [f"{ours}.{module.name}" for module in pkgutil.iter_modules(selection.__path__)]
         hint = "" if name.startswith(ours) else " A module of your own must be on PYTHONPATH."
-        raise ConfigError(f"{key}: no module {error.name}{_nearest(name, known)}{hint}") from error
+        raise ConfigError(f"{key}: no module {error.name}{nearest(name, known)}{hint}") from error
     except Exception as error:  # whatever a user's module does when it is imported
         what = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{key}: {name} cannot be imported: {what}.") from error
@@ -109,7 +96,7 @@ def checked_arguments(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for key in given:
         if key not in known and not open_ended:
-            raise ConfigError(f"unknown key selector.{key}{_nearest(key, known)}")
+            raise ConfigError(f"unknown key selector.{key}{nearest(key, known)}")
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in given:
             raise ConfigError(
@@ -144,10 +131,5 @@ def checked(key: str, value: Any, hint: Any) -> Any:
             for item in error.errors()
             for choice in item.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
         ]
-        end = _nearest(value, choices) if isinstance(value, str) else "."
+        end = nearest(value, choices) if isinstance(value, str) else "."
         raise ConfigError(f"selector.{key}={value!r}: {', or '.join(reasons)}{end}") from error
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, [k for k in known if k], n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else "."
