@@ -53,6 +53,11 @@ class Graph:
         self.index = Path(config.paths.cache) / "files.json"
         self.encoding = part_of(config.data, DataSettings)
         self.policy = part_of(config.data, RecordPolicy)
+        if config.trainer.bits and config.trainer.device == "cpu":
+            raise ConfigError(
+                f"trainer.bits={config.trainer.bits} needs a CUDA device (bitsandbytes): choose "
+                "trainer=gpu on a machine with one, or trainer.bits=null."
+            )
 
     # prepare
 
@@ -115,7 +120,7 @@ class Graph:
             )
         refs = {part: source_ref(str(name), self.index) for part, name in names.items()}
         if settings.kind == "folder":
-            return FolderBase(**refs, template=settings.template)
+            return FolderBase(**refs, template=settings.template, images=settings.images)
         if settings.template is None:
             raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
         return AssembledBase(**refs, template=settings.template)
@@ -189,6 +194,7 @@ class Graph:
             dtype=settings.dtype if stored else "float32",
             epoch=epoch,
             token_budget=settings.token_budget,
+            gradient_checkpointing=settings.gradient_checkpointing,
         )
 
     @property

@@ -46,7 +46,7 @@ def random_adapter(base: Path, folder: Path) -> Path:
             if "lora_B" in name or ("projector" in name and "bias" in name):
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    save_file(projector_state(model), folder / "projector.safetensors")
+    save_file(projector_state(model, model.state_dict()), folder / "projector.safetensors")
     return folder
 
 

@@ -15,7 +15,7 @@ from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import RANDOM, build_projection
 from icons_repro.models.batches import take_rows
-from icons_repro.models.lora import gradient_parameters, projector_in_float32
+from icons_repro.models.lora import gradient_parameters, projectors_in_float32
 from icons_repro.training.progress import predict_trainer
 
 
@@ -25,7 +25,7 @@ def bfloat16_model() -> PeftModel:
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
             parameter.data = parameter.data.bfloat16()
-    projector_in_float32(model)
+    projectors_in_float32(model)
     return model
 
 

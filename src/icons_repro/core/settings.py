@@ -120,6 +120,9 @@ class TrainerSettings:
     """Stop at the operation whose gradient is NaN, and say which; slow."""
     model_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
+    bits: Literal[4, 8] | None = None
+    """Bits of the frozen language model's weights in training and selection (bitsandbytes, CUDA);
+    None keeps `model_dtype`. An adapter is merged into weights of `model_dtype` always."""
 
     @property
     def device(self) -> str:
@@ -184,10 +187,10 @@ class ModelSettings:
     """The base model that every run starts from. A name is a folder, or a hub repository."""
 
     kind: Literal["tiny", "folder", "assembled"]
-    """`tiny` is the base that ships; `folder` a LLaVA in transformers' layout; `assembled` joins
-    a language model, a CLIP tower and LLaVA's projector."""
+    """`tiny` is the base that ships; `folder` a model of any supported family in transformers'
+    layout; `assembled` joins a language model, a CLIP tower and LLaVA's projector."""
     folder: Name | None = None
-    """For `folder`: the LLaVA with its processor."""
+    """For `folder`: the model with its processor."""
     language: Name | None = None
     """For `assembled`: a Llama, Vicuna or Qwen2 checkpoint."""
     vision: Name | None = None
@@ -196,6 +199,8 @@ class ModelSettings:
     """For `assembled`: `mm_projector.bin`, or what holds it."""
     template: Literal["v1", "llama3", "qwen"] | None = None
     """Chat template of the package to use. None keeps the folder's own."""
+    images: dict[str, Any] = field(default_factory=dict)
+    """For `folder`: settings of its image processor to change, `size` say; see docs/models.md."""
     width: Literal[96, 64] = 96
     """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""
     shape: dict[str, Count] | None = placement(None)
@@ -254,6 +259,8 @@ class GradientSettings:
     """Type of the stored rows; they are normalised in float32 before."""
     token_budget: Count = placement(4096)
     """Padded tokens in one batch."""
+    gradient_checkpointing: bool = placement(False)
+    """Recompute the layers in the backward pass: less memory, a third more time."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import LlavaProcessor
@@ -26,6 +26,9 @@ from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 ROLES = {"human": "user", "gpt": "assistant"}
 WRITTEN_TAG = "\ufdd0" * len(IMAGE_TOKEN)
 """Stands for an image tag that is text, while the template is rendered; no text has this."""
@@ -35,6 +38,12 @@ def with_one_tag(turn: Mapping[str, str]) -> Mapping[str, str]:
     """Return a turn with the first of its image tags alone: all stand for the row's one image."""
     before, tag, after = turn["value"].partition(IMAGE_TOKEN)
     return {**turn, "value": before + tag + after.replace(IMAGE_TOKEN, "")}
+
+
+def turns_of(record: Record) -> Sequence[Mapping[str, str]]:
+    """Return a record's turns, one image tag alone where it has one image."""
+    turns = record.conversations
+    return [with_one_tag(turn) for turn in turns] if len(record.images) == 1 else turns
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ class EncodedConversation:
 
 class ConversationEncoder:
     """Encode records with one processor's tokenizer and chat template."""
+
+    leaves_images = True
+    """Whether the collator prepares the images, all of a batch at once."""
 
     def __init__(
         self, processor: LlavaProcessor, max_length: int = 2048, image_first: bool = True
@@ -65,13 +77,16 @@ class ConversationEncoder:
                 "the processor's chat template marks no answers with {% generation %}, so nothing "
                 "would be supervised: set model.template=v1 (or llama3, qwen)."
             )
+        self._take(processor, max_length, image_first)
+        self.image_id = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+        self.image_length = image_sequence_length(processor)
+
+    def _take(self, processor: Any, max_length: int, image_first: bool) -> None:
         self.processor = processor
         self.template = str(processor.chat_template)
         self.tokenizer = processor.tokenizer
         self.max_length = max_length
         self.image_first = image_first
-        self.image_id = self.tokenizer.convert_tokens_to_ids(processor.image_token)
-        self.image_length = image_sequence_length(processor)
 
     def messages(
         self, conversations: Sequence[Mapping[str, str]], pictured: bool = True
@@ -107,12 +122,12 @@ class ConversationEncoder:
             return texts[0].replace(WRITTEN_TAG, IMAGE_TOKEN), spans[0]
         return texts[0].replace(IMAGE_TOKEN, self.processor.image_token), spans[0]
 
-    def encode(self, record: Record) -> EncodedConversation:
-        """Tokenise `record`, mask all but the answers, expand images, cut at `max_length`."""
-        turns = record.conversations
-        if len(record.images) == 1:
-            turns = [with_one_tag(turn) for turn in turns]
-        text, spans = self.render(turns, pictured=bool(record.images))
+    def encode(self, record: Record, images: Sequence[Image.Image] = ()) -> EncodedConversation:
+        """Tokenise `record`, mask all but the answers, expand images, cut at `max_length`.
+
+        `images` are the record's; here an image's tokens do not depend on what it shows.
+        """
+        text, spans = self.render(turns_of(record), pictured=bool(record.images))
         ids, ends = self._tokens(text, spans, pictured=bool(record.images))
         supervised = np.zeros(len(ids), dtype=bool)
         for start, end in spans:

@@ -21,10 +21,11 @@ from icons_repro.data.batching import (
     split_for_ranks,
     token_budget_batches,
 )
-from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, ConversationDataset
+from icons_repro.data.encoders import make_collator, make_encoder
 from icons_repro.data.records import RecordTable
 from icons_repro.models.batches import Batch
+from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 
 
@@ -32,10 +33,10 @@ def open_dataset(
     records: Path, image_root: Path, model_dir: Path, settings: DataSettings
 ) -> tuple[ConversationDataset, Collator]:
     """Open `records/records.arrow` for the processor in `model_dir`."""
-    processor = load_processor(model_dir)
-    encoder = ConversationEncoder(processor, settings.max_length, settings.image_first)
+    family, processor = family_of(model_dir), load_processor(model_dir)
+    encoder = make_encoder(family, processor, settings)
     dataset = ConversationDataset(RecordTable(records / "records.arrow"), image_root, encoder)
-    return dataset, Collator(processor, settings.aspect_ratio)
+    return dataset, make_collator(family, processor, settings)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from icons_repro.core.errors import DataError
+from icons_repro.models.families import family_of
+from icons_repro.models.families.base import Family
+from icons_repro.models.families.llava import LLAVA
 from icons_repro.models.llava import load_model, load_processor
-from icons_repro.models.lora import load_adapter, projector
+from icons_repro.models.lora import load_adapter, projectors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,9 +61,7 @@ class Decoding:
         )
 
 
-def load_merged(
-    model_dir: Path, adapter_dir: Path | None, dtype: torch.dtype, device: str
-) -> LlavaForConditionalGeneration:
+def load_merged(model_dir: Path, adapter_dir: Path | None, dtype: torch.dtype, device: str) -> Any:
     """Return the model with the adapter added to its weights, once, in memory only.
 
     The adapter and its projector are float32. Merging rounds W + scale * B A once, to `dtype`; the
@@ -76,7 +76,7 @@ def load_merged(
     return merge(peft_model, str(adapter_dir))
 
 
-def merge(peft_model: PeftModel, adapter: str) -> LlavaForConditionalGeneration:
+def merge(peft_model: PeftModel, adapter: str) -> Any:
     """Return the model with its adapter in its weights; `adapter` names it in errors.
 
     Everything has the type of the frozen weights afterwards. The adapted model is used up.
@@ -84,7 +84,7 @@ def merge(peft_model: PeftModel, adapter: str) -> LlavaForConditionalGeneration:
     Raises `DataError` if the weights after merging are not W + scale * B A.
     """
     name, expected = _one_merged_weight(peft_model, adapter)
-    merged: LlavaForConditionalGeneration = peft_model.merge_and_unload()
+    merged: Any = peft_model.merge_and_unload()
     weight = merged.get_parameter(name)
     dtype, found = weight.dtype, weight.float()
     rounding = max(2 * torch.finfo(dtype).eps, 1e-5)
@@ -92,7 +92,8 @@ def merge(peft_model: PeftModel, adapter: str) -> LlavaForConditionalGeneration:
         raise DataError(f"{adapter}: the adapter was not applied exactly once ({name}).")
     if any(isinstance(module, LoraLayer) for module in merged.modules()):
         raise DataError(f"{adapter}: adapter layers are left after merging.")
-    projector(merged).to(dtype)
+    for module in projectors(merged).values():
+        module.to(dtype)
     return merged.eval().requires_grad_(False)
 
 
@@ -111,15 +112,17 @@ class BatchedGenerator:
 
     def __init__(
         self,
-        model: LlavaForConditionalGeneration,
-        processor: LlavaProcessor,
+        model: Any,
+        processor: Any,
         image_transform: ImageTransform | None = None,
+        family: Family = LLAVA,
     ) -> None:
         """Take what training did to images before the processor (padding) as `image_transform`."""
         self.model: Any = model
         self.processor: Any = processor
         self.processor.tokenizer.padding_side = "left"
         self.image_transform = image_transform
+        self.family = family
         self._plain_content = not self._template_reads_parts()
 
     @classmethod
@@ -133,7 +136,7 @@ class BatchedGenerator:
     ) -> BatchedGenerator:
         """Load the model folder and put the adapter on."""
         model = load_merged(model_dir, adapter_dir, dtype, device)
-        return cls(model, load_processor(model_dir), image_transform)
+        return cls(model, load_processor(model_dir), image_transform, family_of(model_dir))
 
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> Prompt:
         """Render chat messages (`content`: text and image parts) by the processor's template."""
@@ -160,16 +163,16 @@ class BatchedGenerator:
     def inputs(self, prompts: Sequence[Prompt]) -> Any:
         """Return what the processor makes of prompts, on the CPU: ids, masks and pixels."""
         texts = [prompt.text for prompt in prompts]
-        images = [image for prompt in prompts for image in prompt.images]
         bos = self.processor.tokenizer.bos_token
         batch = self.processor(
             text=texts,
-            images=images or None,
+            images=self.family.grouped([prompt.images for prompt in prompts]),
             padding=True,
             return_tensors="pt",
             add_special_tokens=not (bos and texts[0].startswith(bos)),
         )
-        batch.pop("token_type_ids", None)
+        if self.family.token_types != "token_type_ids":
+            batch.pop("token_type_ids", None)
         return batch
 
     def _content(self, parts: Sequence[Mapping[str, Any]]) -> Any:

@@ -17,6 +17,7 @@ from icons_repro.evaluation.runner import Evaluation
 from icons_repro.evaluation.settings import BenchmarkSettings, benchmarks_from_config
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.evaluation.tasks import local_benchmarks, write_local_tasks
+from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 
 TASKS = "tasks"
@@ -93,8 +94,11 @@ def _evaluation(step: Evaluate, work: Work) -> Evaluation:
 
 
 def image_transform(base: Path, aspect_ratio: str) -> Any:
-    """Return what training does to an image before the processor, or None."""
-    if aspect_ratio != "pad":
+    """Return what training does to an image before the processor, or None.
+
+    Only LLaVA-1.5's recipe does anything; other families' processors take images as they are.
+    """
+    if aspect_ratio != "pad" or not family_of(base).squared:
         return None
     colour = mean_colour(load_processor(base))
     return lambda image: pad_to_square(image, colour)

@@ -10,6 +10,7 @@ import torch
 from transformers import LlavaImageProcessor, LlavaProcessor
 
 from icons_repro.evaluation.generation import load_merged
+from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 
 ADAPTER_FILES = ("adapter_model.safetensors", "projector.safetensors")
@@ -17,11 +18,18 @@ NO_BOS_IN_PROMPTS = "{%- if add_generation_prompt %}{% set bos_token = '' %}{% e
 
 
 def write_merged(base: Path, adapter: Path, out: Path, dtype: str, aspect_ratio: str) -> None:
-    """Add the adapter to the weights, once, and save model and processor to `out`."""
+    """Add the adapter to the weights, once, and save model and processor to `out`.
+
+    Of other families than LLaVA-1.5 the processor is the base's own: our code does nothing around
+    it that a stock program would not.
+    """
     model = load_merged(base, adapter, getattr(torch, dtype), "cpu")
     end = model.generation_config.eos_token_id
     model.save_pretrained(out)
-    self_contained(load_processor(base), end, aspect_ratio).save_pretrained(out)
+    processor = load_processor(base)
+    if family_of(base).squared:
+        processor = self_contained(processor, end, aspect_ratio)
+    processor.save_pretrained(out)
 
 
 def self_contained(

@@ -24,6 +24,7 @@ from icons_repro.features.arrays import Columns
 from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
 from icons_repro.models.batches import Batch, model_inputs
 from icons_repro.models.encoders import ClipEncoder
+from icons_repro.models.families import language_layers
 
 CLIP_BATCH = 64
 
@@ -58,7 +59,7 @@ class CoincideFeatures(FeaturePass):
         super().__init__()
         self.model = model
         self.llava = llava_of(model)
-        blocks = self.llava.model.language_model.layers
+        blocks: Any = language_layers(model)
         self.layers = layers_at_sixths(len(blocks)) if layers is None else tuple(layers)
         self._prompt, self._stored = prompt_tokens, dtype
         if not self.layers or not all(0 <= layer < len(blocks) for layer in self.layers):

@@ -82,7 +82,11 @@ def _load(step: PoolPass, work: Work) -> FeaturePass:
     if isinstance(step, ClipPass):
         return ClipFeatures(load_clip(step.clip.path, getattr(torch, step.trainer.model_dtype)))
     assert isinstance(step, LlavaPass)
-    model: Any = load_model(work.path(step.base), getattr(torch, step.trainer.model_dtype))
+    trainer = step.trainer
+    device = trainer.device if trainer.bits else "cpu"
+    model = load_model(
+        work.path(step.base), getattr(torch, trainer.model_dtype), device, trainer.bits
+    )
     if step.warmup:
         model = load_adapter(model, work.path(step.warmup)).eval()
     if isinstance(step, CoincidePass):

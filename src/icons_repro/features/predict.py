@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import LlavaForConditionalGeneration
 
 from icons_repro.features.arrays import Columns, FeatureArrays
 from icons_repro.models.answers import base_model
@@ -50,9 +49,9 @@ def run_pass(
         trainer.predict(features.eval(), loader, return_predictions=False)
 
 
-def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:
-    """Return the LLaVA inside a PEFT wrapper (its LoRA layers stay in place), or itself."""
-    return cast(LlavaForConditionalGeneration, base_model(model))
+def llava_of(model: nn.Module) -> Any:
+    """Return the model of any family inside a PEFT wrapper (LoRA layers stay), or itself."""
+    return base_model(model)
 
 
 def hidden_size(model: nn.Module) -> int:

@@ -12,7 +12,6 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from safetensors.torch import save_file
 from torch import nn
-from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.core.stop import deferred
@@ -20,10 +19,11 @@ from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import PoolDataModule, open_dataset
 from icons_repro.models.answers import token_losses
 from icons_repro.models.batches import Batch
-from icons_repro.models.llava import load_model
+from icons_repro.models.families import vision_modules
 from icons_repro.models.lora import (
     attach_lora,
     checkpoint_layers,
+    projectors,
     require_float32,
 )
 from icons_repro.models.trainer import quiet_trainer
@@ -34,7 +34,7 @@ from icons_repro.training.checkpoint import (
     require_trained,
     whole_resume_point,
 )
-from icons_repro.training.fit import RESUME, FitJob, plan_schedule
+from icons_repro.training.fit import RESUME, FitJob, load_base, plan_schedule
 from icons_repro.training.module import model_groups, optimizer_of
 from icons_repro.training.progress import StageProgress
 
@@ -157,7 +157,7 @@ def train_score_net(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
     )
     schedule = plan_schedule(job, dataset)
-    base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    base = load_base(job)
     model: nn.Module = attach_lora(base, job.lora) if job.lora else all_but_the_tower(base)
     if job.train.gradient_checkpointing:
         checkpoint_layers(base)
@@ -192,8 +192,11 @@ def train_score_net(
     return {"rows": len(dataset), "trained_on": len(positions), "steps": trainer.global_step}
 
 
-def all_but_the_tower(model: LlavaForConditionalGeneration) -> LlavaForConditionalGeneration:
+def all_but_the_tower(model: Any) -> Any:
     """Free every weight except the vision tower's, as LLaVA's full fine-tuning does."""
     model.requires_grad_(True)
-    model.model.vision_tower.requires_grad_(False)
+    for module in vision_modules(model):
+        module.requires_grad_(False)
+    for module in projectors(model).values():  # in some families a part of the tower
+        module.requires_grad_(True)
     return model

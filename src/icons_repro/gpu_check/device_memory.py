@@ -36,7 +36,7 @@ def splits_when_out_of_memory(rig: Rig) -> Found:
     rig.drop()
     model = rig.adapted()
     if rig.shape.checkpointed:
-        checkpoint_layers(model.get_base_model())  # type: ignore[arg-type]
+        checkpoint_layers(model.get_base_model())
     batch, half = (rig.rows((rig.shape.text,) * n) for n in (8, 4))
     try:
         whole = Extraction(rig, model)

@@ -24,12 +24,10 @@ from torch import nn
 from torch.nn import functional
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.models.families import sees_images
 
 Deliver = Callable[[int, torch.Tensor], None]
 """Receives a parameter's index and its per-sample gradients `[B, *shape]`, once a batch."""
-
-IMAGE_MODULES = ("multi_modal_projector", "vision_tower")
-"""Modules that see one leading row per image instead of one per sample."""
 
 
 class _PerSampleLinear(torch.autograd.Function):
@@ -75,7 +73,8 @@ class _Layer:
 
     @property
     def per_image(self) -> bool:
-        return any(part in self.name for part in IMAGE_MODULES)
+        """Whether it sees one leading row per image, tile or patch instead of one per sample."""
+        return sees_images(self.name)
 
     def chosen(self) -> list[tuple[int, torch.Tensor]]:
         """Return (index, parameter) of the chosen ones of weight and bias."""
@@ -116,12 +115,12 @@ class LinearCapture:
         self._delivered: set[int] = set()
 
     @contextmanager
-    def running(self, rows: int, of_image: torch.Tensor | None, deliver: Deliver) -> Iterator[None]:
+    def running(self, rows: int, of_unit: torch.Tensor | None, deliver: Deliver) -> Iterator[None]:
         """Route the layers through the capture; `deliver` is called as gradients are complete.
 
         Args:
             rows: B, the number of samples.
-            of_image: the sample of each image `[I]`, or None.
+            of_unit: the sample of each image, tile or patch `[U]`, ascending, or None.
             deliver: see `Deliver`.
         """
         self._in_backward = False
@@ -129,7 +128,7 @@ class LinearCapture:
         for layer in self._layers:
             layer.calls, layer.parts = 0, {}
             # An instance attribute hides the class's `forward` until it is deleted again.
-            setattr(layer.module, "forward", self._forward(layer, rows, of_image, deliver))  # noqa: B010
+            setattr(layer.module, "forward", self._forward(layer, rows, of_unit, deliver))  # noqa: B010
         try:
             yield
         finally:
@@ -156,10 +155,10 @@ class LinearCapture:
                     deliver(index, parameter.new_zeros(rows, *parameter.shape))
 
     def _forward(
-        self, layer: _Layer, rows: int, of_image: torch.Tensor | None, deliver: Deliver
+        self, layer: _Layer, rows: int, of_unit: torch.Tensor | None, deliver: Deliver
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         def received(x: torch.Tensor, gradient: torch.Tensor) -> None:
-            groups = of_image if layer.per_image else None
+            groups = of_unit if layer.per_image else None
             for index, part in _gradients(layer, x, gradient, rows, groups):
                 parts = layer.parts.setdefault(index, [])
                 parts.append(part)
@@ -178,16 +177,19 @@ class LinearCapture:
 
 
 def _gradients(
-    layer: _Layer, x: torch.Tensor, gradient: torch.Tensor, rows: int, of_image: torch.Tensor | None
+    layer: _Layer, x: torch.Tensor, gradient: torch.Tensor, rows: int, of_unit: torch.Tensor | None
 ) -> list[tuple[int, torch.Tensor]]:
     """Return (parameter index, `[B, *shape]`) for the layer's chosen weight and bias."""
-    groups = rows if of_image is None else len(of_image)
-    if x.dim() < 2 or x.shape[0] != groups:
+    groups = rows if of_unit is None else len(of_unit)
+    merged = 1 if of_unit is None or not len(x) else max(1, groups // len(x))
+    if x.dim() < 2 or x.shape[0] * merged != groups:
         raise ConfigError(
             f"gradients.per_sample=batched: {layer.name} sees a tensor of shape {list(x.shape)}, "
             f"not one leading row for each of {groups} samples or images (experts, packed "
             "sequences?). Leave it out of gradients.parameters, or set gradients.per_sample=loop."
         )
+    if of_unit is not None and x.dim() == 2:  # tokens of all images in one row
+        return _segment_sums(layer, x, gradient, of_unit[::merged].bincount(minlength=rows))
     x = x.reshape(x.shape[0], -1, x.shape[-1])
     gradient = gradient.reshape(gradient.shape[0], -1, gradient.shape[-1])
     found = []
@@ -195,8 +197,28 @@ def _gradients(
         found.append((layer.weight, _token_sums(gradient, x)))
     if layer.bias is not None:
         found.append((layer.bias, gradient.sum(dim=1, dtype=_sum_type(gradient))))
-    if of_image is not None:
-        found = [(i, g.new_zeros(rows, *g.shape[1:]).index_add_(0, of_image, g)) for i, g in found]
+    if of_unit is not None:
+        owners = of_unit[::merged]
+        found = [(i, g.new_zeros(rows, *g.shape[1:]).index_add_(0, owners, g)) for i, g in found]
+    return found
+
+
+def _segment_sums(
+    layer: _Layer, x: torch.Tensor, gradient: torch.Tensor, counts: torch.Tensor
+) -> list[tuple[int, torch.Tensor]]:
+    """Return what `_gradients` does, of tokens `[T, in]` and `[T, out]` that lie sample by sample.
+
+    `counts` are the tokens of each sample `[B]`. A tower that merges neighbouring patches to one
+    token (Qwen's) keeps the images' order.
+    """
+    wide = _sum_type(gradient)
+    sizes = counts.tolist()
+    parts = list(zip(gradient.to(wide).split(sizes), x.to(wide).split(sizes), strict=True))
+    found = []
+    if layer.weight is not None:
+        found.append((layer.weight, torch.stack([g.T @ own for g, own in parts])))
+    if layer.bias is not None:
+        found.append((layer.bias, torch.stack([g.sum(dim=0) for g, _ in parts])))
     return found
 
 

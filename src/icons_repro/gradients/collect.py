@@ -9,13 +9,13 @@ import torch
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.faults import is_out_of_memory
-from icons_repro.gradients.capture import IMAGE_MODULES
 from icons_repro.gradients.directions import Direction, SgdDirection
 from icons_repro.gradients.memory import TokenLimits, device_name
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Accumulator, Projection
 from icons_repro.gradients.store import RowStatus
 from icons_repro.models.batches import Batch, answer_counts, take_rows
+from icons_repro.models.families import sees_images
 
 log = logging.getLogger(__name__)
 ENOUGH = 16
@@ -155,9 +155,7 @@ class RowCollector:
         still = [
             name
             for index, name in enumerate(self.gradients.layout.names)
-            if index not in moved
-            and ".lora_B." in name
-            and not any(part in name for part in IMAGE_MODULES)
+            if index not in moved and ".lora_B." in name and not sees_images(name)
         ]
         if still:
             raise UserError(

@@ -40,7 +40,7 @@ from icons_repro.gradients.writer import (
     seal,
 )
 from icons_repro.models.llava import load_model
-from icons_repro.models.lora import gradient_parameters, load_adapter
+from icons_repro.models.lora import checkpoint_layers, gradient_parameters, load_adapter
 from icons_repro.training.checkpoint import epoch_folder
 from icons_repro.training.progress import predict_trainer
 
@@ -63,8 +63,10 @@ class Taker:
         require_device(step.trainer)
         adapter = adapter_of(step, work)
         dtype = getattr(torch, step.trainer.model_dtype)
-        model = load_model(work.path(step.base), dtype, step.trainer.device)
-        model = load_adapter(model, adapter)  # type: ignore[assignment]
+        base = load_model(work.path(step.base), dtype, step.trainer.device, step.trainer.bits)
+        model = load_adapter(base, adapter)
+        if step.recipe.gradient_checkpointing:
+            checkpoint_layers(base)
         parameters = gradient_parameters(model, step.recipe.parameters)
         gradients = PerSampleGradients(model, parameters, step.recipe.per_sample)
         gradients.attention = choose_attention(gradients, step.trainer.precision)

@@ -14,7 +14,7 @@ from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.capture import Deliver, LinearCapture
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.models.answers import answer_losses
-from icons_repro.models.batches import Batch, answer_counts, image_rows, take_rows
+from icons_repro.models.batches import Batch, answer_counts, take_rows, unit_rows
 
 Method = Literal["batched", "loop"]
 
@@ -84,7 +84,7 @@ class PerSampleGradients:
 
     def _batched(self, capture: LinearCapture, batch: Batch, deliver: Deliver) -> torch.Tensor:
         rows = len(batch["input_ids"])
-        with capture.running(rows, image_rows(batch, self.image_token_id), deliver):
+        with capture.running(rows, unit_rows(batch, self.image_token_id), deliver):
             losses = answer_losses(self.model, batch)
             capture.begin_backward()
             # Autocast is for the forward pass; what is made of gradients must not be rounded by it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -24,6 +25,7 @@ from icons_repro.models.batches import IGNORE, take_rows
 
 log = logging.getLogger(__name__)
 
+FIRST_LAYER = re.compile(r"\.(language_model|text_model)\.layers\.0\.")
 CANDIDATES = {
     "cpu": ("sdpa", "sdpa:math", "eager"),
     "cuda": ("sdpa", "sdpa:flash", "sdpa:cudnn", "sdpa:efficient", "sdpa:math", "eager"),
@@ -129,7 +131,7 @@ def probe(
 def _first_layer(gradients: PerSampleGradients) -> PerSampleGradients:
     """Return what takes gradients of the first layer's chosen parameters, or of all."""
     every = list(zip(gradients.layout.names, gradients.parameters.values(), strict=True))
-    first = [(n, p) for n, p in every if "language_model.layers.0." in n] or every
+    first = [(n, p) for n, p in every if FIRST_LAYER.search(n)] or every
     return PerSampleGradients(gradients.model, first, gradients.method)  # type: ignore[arg-type]
 
 

@@ -27,6 +27,7 @@ class GradientRecipe:
     epoch: int | None = None
     """The warm-up's epoch that they are taken after, from 1; None is its end."""
     token_budget: int = placement(4096)
+    gradient_checkpointing: bool = placement(False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -12,13 +11,24 @@ IGNORE = -100
 
 Batch = Mapping[str, torch.Tensor]
 """`input_ids`, `attention_mask`, `labels` int64 `[B, L]` padded on the right, `positions` int64
-`[B]`, and `pixel_values` float `[I, 3, H, W]` where any row has an image (in row order)."""
+`[B]`, and `pixel_values` float `[I, 3, H, W]` where any row has an image (in row order).
 
-NOT_FOR_THE_MODEL = frozenset({"labels", "positions"})
+Other families than LLaVA-1.5 have more (`PictureCollator`): inputs with tokens, rows, images or
+units in front, and `image_rows` `[I]` and `unit_rows` `[U]`, which say whose each is."""
+
+BY_TOKEN = ("input_ids", "attention_mask", "labels", "mm_token_type_ids", "token_type_ids")
+BY_IMAGE = frozenset(
+    {
+        *("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw"),
+        *("image_rows", "unit_rows"),
+    }
+)
+"""Images or units are in front of these, rows in front of all others."""
+NOT_FOR_THE_MODEL = frozenset({"labels", "positions", "image_rows", "unit_rows"})
 
 
 def model_inputs(batch: Batch) -> dict[str, torch.Tensor]:
-    """Return what the model's `forward` takes: everything but labels and positions."""
+    """Return what the model's `forward` takes: everything but labels, positions and rows."""
     return {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
 
 
@@ -30,12 +40,14 @@ def answer_counts(batch: Batch) -> torch.Tensor:
 def image_rows(batch: Batch, image_token_id: int | None) -> torch.Tensor | None:
     """Return the row of each image, int64 `[I]`; None for a batch without images.
 
-    Every image takes the same number of placeholder tokens (LLaVA-1.5), so a row's images are its
-    placeholders divided by that number.
+    Where the batch does not say, every image takes the same number of placeholder tokens
+    (LLaVA-1.5), so a row's images are its placeholders divided by that number.
 
     Raises:
         ValueError: the placeholders do not divide into the images.
     """
+    if "image_rows" in batch:
+        return batch["image_rows"]
     pixels = batch.get("pixel_values")
     if pixels is None or image_token_id is None:
         return None
@@ -49,20 +61,42 @@ def image_rows(batch: Batch, image_token_id: int | None) -> torch.Tensor | None:
     return rows.repeat_interleave(placeholders // per_image)
 
 
-def take_rows(batch: Batch, rows: Sequence[int], image_token_id: int | None) -> dict[str, Any]:
+def unit_rows(batch: Batch, image_token_id: int | None) -> torch.Tensor | None:
+    """Return the row of each unit that the vision tower takes, int64 `[U]`: images, tiles, patches.
+
+    None for a batch without images.
+    """
+    return batch.get("unit_rows", image_rows(batch, image_token_id))
+
+
+def take_rows(
+    batch: Batch, rows: Sequence[int], image_token_id: int | None
+) -> dict[str, torch.Tensor]:
     """Return the given rows as a batch of their own, without padding that none of them needs."""
     index = torch.as_tensor(list(rows), device=batch["input_ids"].device)
-    of_image = image_rows(batch, image_token_id)
-    taken = {
-        name: value.index_select(0, index)
-        for name, value in batch.items()
-        if name != "pixel_values"
-    }
+    taken = {n: value.index_select(0, index) for n, value in batch.items() if n not in BY_IMAGE}
     width = max(1, int(taken["attention_mask"].sum(dim=1).max()))
-    for name in ("input_ids", "attention_mask", "labels"):
-        taken[name] = taken[name][:, :width]
-    if of_image is not None:
-        images = [i for row in rows for i in torch.nonzero(of_image == row).flatten().tolist()]
-        if images:
-            taken["pixel_values"] = batch["pixel_values"][images]
+    for name in BY_TOKEN:
+        if name in taken:
+            taken[name] = taken[name][:, :width]
+    images, units = image_rows(batch, image_token_id), unit_rows(batch, image_token_id)
+    if images is not None and units is not None and bool(torch.isin(images, index).any()):
+        by_length = {len(owner): _places(owner, rows) for owner in (units, images)}
+        for name in batch.keys() & BY_IMAGE:
+            taken[name] = batch[name][by_length[len(batch[name])]]
+        _renumber(taken, rows)
     return taken
+
+
+def _places(owner: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Return where the rows' own entries are, row by row, among entries owned by `owner`."""
+    return torch.cat([torch.nonzero(owner == row).flatten() for row in rows])
+
+
+def _renumber(taken: dict[str, torch.Tensor], rows: Sequence[int]) -> None:
+    """Let owners be numbers of the new batch's rows."""
+    for name in ("image_rows", "unit_rows"):
+        if name in taken:
+            counts = torch.stack([(taken[name] == row).sum() for row in rows])
+            numbers = torch.arange(len(rows), device=counts.device)
+            taken[name] = numbers.repeat_interleave(counts)

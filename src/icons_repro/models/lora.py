@@ -1,39 +1,50 @@
-"""Attach LoRA to the language model of a LLaVA, and put its parameters in one canonical order."""
+"""Attach LoRA to the language model alone, and put its parameters in one canonical order."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import nn
-from transformers import LlavaForConditionalGeneration
 
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.settings import LoraSettings
+from icons_repro.models.answers import base_model
+from icons_repro.models.families import (
+    FAMILIES,
+    family_of_model,
+    language_layers,
+    sees_images,
+)
 
-PROJECTOR = "multi_modal_projector"
+PROJECTORS = "|".join(
+    sorted(re.escape(path) for family in FAMILIES.values() for path in family.projectors)
+)
+IN_PROJECTOR = re.compile(rf"\.({PROJECTORS})\.")
 PEFT_PREFIX = "base_model.model."
 Module = TypeVar("Module", bound=nn.Module)
+State: TypeAlias = dict[str, torch.Tensor]
 
 
 def language_linears(model: nn.Module) -> list[str]:
     """Return the leaf names of every linear inside the language model's layers, sorted."""
-    return sorted(
-        {
-            name.rsplit(".", 1)[1]
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and ".language_model.layers." in name
-        }
-    )
+    layers = language_layers(model)
+    names = (n for n, module in layers.named_modules() if isinstance(module, nn.Linear))
+    return sorted({name.rsplit(".", 1)[-1] for name in names})
 
 
-def attach_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) -> PeftModel:
+def in_projector(name: str) -> bool:
+    """Say whether a parameter's name is that of one between vision tower and language model."""
+    return IN_PROJECTOR.search(name) is not None
+
+
+def attach_lora(model: Any, settings: LoraSettings) -> PeftModel:
     """Freeze `model`, add a fresh LoRA to every linear of its language model, free the projector.
 
     Nothing in the vision tower or `lm_head` becomes trainable. What does is float32 whatever the
@@ -41,23 +52,23 @@ def attach_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) ->
     """
     model.requires_grad_(False)
     leaves = "|".join(language_linears(model))
+    language = re.escape(family_of_model(model).language)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         bias="none",
-        target_modules=rf".*\.language_model\.layers\..*\.({leaves})",
+        target_modules=rf".*\.{language}\.layers\..*\.({leaves})",
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config)
-    projector_in_float32(peft_model).requires_grad_(True)
+    for module in projectors_in_float32(peft_model).values():
+        module.requires_grad_(True)
     check_single_adapter(peft_model)
     return peft_model
 
 
-def load_adapter(
-    model: LlavaForConditionalGeneration, folder: Path, trainable: bool = False
-) -> PeftModel:
+def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
     """Put the adapter of `folder` on `model`, once, and load the projector trained with it.
 
     Raises `DataError` if the folder is incomplete or the model already carries an adapter.
@@ -68,30 +79,43 @@ def load_adapter(
     if any(isinstance(module, LoraLayer) for module in model.modules()):
         raise DataError(f"the model already carries an adapter; {folder} would be the second.")
     peft_model = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    trained = projector_in_float32(peft_model)
-    trained.load_state_dict(load_file(folder / "projector.safetensors"))
-    trained.requires_grad_(trainable)
+    trained = projectors_in_float32(peft_model)
+    state = load_file(folder / "projector.safetensors")
+    for path, module in trained.items():
+        prefix = _prefix(trained, path)
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        module.load_state_dict(own)
+        module.requires_grad_(trainable)
     check_single_adapter(peft_model)
     return peft_model
 
 
+def projectors(model: nn.Module) -> dict[str, nn.Module]:
+    """Return what leads from the vision tower to the language model, by path in the body.
+
+    One module in most families; whatever wraps the model.
+    """
+    body: nn.Module = base_model(model).model  # type: ignore[assignment]
+    return {path: body.get_submodule(path) for path in family_of_model(model).projectors}
+
+
 def projector(model: nn.Module) -> nn.Module:
-    """Return the multi-modal projector, whatever wraps it."""
-    found = [m for name, m in model.named_modules() if name.rsplit(".", 1)[-1] == PROJECTOR]
-    if len(found) != 1:
-        raise DataError(f"expected one {PROJECTOR} in the model, found {len(found)}.")
-    return found[0]
+    """Return the projector of a family that has one."""
+    (module,) = projectors(model).values()
+    return module
 
 
-def projector_in_float32(model: nn.Module) -> nn.Module:
-    """Keep the projector in float32 from here on and return it.
+def projectors_in_float32(model: nn.Module) -> dict[str, nn.Module]:
+    """Keep the projectors in float32 from here on and return them, by path.
 
-    Without autocast it gets the tower's bfloat16 as float32; LLaVA hands its output on in the type
+    Without autocast one gets the tower's bfloat16 as float32; models hand its output on in the type
     of the text's embeddings. Gradients end at its input: what lies before is frozen.
     """
-    module = to_float32(projector(model))
-    module.register_forward_pre_hook(_enter_projector)
-    return module
+    found = projectors(model)
+    for module in found.values():
+        for part in module if isinstance(module, nn.ModuleList) else [module]:
+            to_float32(part).register_forward_pre_hook(_enter_projector)
+    return found
 
 
 def _enter_projector(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -121,7 +145,7 @@ def require_float32(trained: Iterable[tuple[str, nn.Parameter]]) -> None:
         )
 
 
-def checkpoint_layers(model: LlavaForConditionalGeneration) -> None:
+def checkpoint_layers(model: Any) -> None:
     """Recompute the layers in the backward pass instead of keeping what they computed.
 
     transformers' switch also makes all embeddings require gradients, CLIP's patches too, so that
@@ -138,7 +162,7 @@ def check_single_adapter(model: nn.Module) -> None:
             continue
         if module.merged or list(module.active_adapters) != ["default"]:
             raise DataError(f"{name}: adapters {module.active_adapters}, merged={module.merged}.")
-        if "vision_tower" in name:
+        if sees_images(name):
             raise DataError(f"{name}: LoRA in the vision tower.")
 
 
@@ -148,7 +172,10 @@ def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[st
     `select` is "lora", "lora+projector", or a regular expression searched in the full name.
     The order defines the columns of every gradient, so it is part of a store's identity.
     """
-    patterns = {"lora": r"\.lora_[AB]\.", "lora+projector": rf"\.lora_[AB]\.|\.{PROJECTOR}\."}
+    patterns = {
+        "lora": r"\.lora_[AB]\.",
+        "lora+projector": rf"\.lora_[AB]\.|{IN_PROJECTOR.pattern}",
+    }
     pattern = re.compile(patterns.get(select, select))
     chosen = sorted((n, p) for n, p in model.named_parameters() if pattern.search(n))
     if not chosen:
@@ -156,6 +183,20 @@ def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[st
     return chosen
 
 
-def projector_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the projector's tensors under their own names, on the CPU."""
-    return {k: v.detach().cpu().contiguous() for k, v in projector(model).state_dict().items()}
+def projector_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> State:
+    """Return the projector's tensors, of a model's `weights` by name, under their own names.
+
+    Where a family has several projectors, each name begins with its path.
+    """
+    found = projectors(model)
+    return {
+        f"{_prefix(found, path)}{name.split(mark, 1)[1]}": value
+        for path in found
+        for mark in (f".{path}.",)
+        for name, value in weights.items()
+        if mark in name
+    }
+
+
+def _prefix(found: dict[str, nn.Module], path: str) -> str:
+    return "" if len(found) == 1 else f"{path}."

@@ -1,8 +1,10 @@
-"""Base models as steps: a LLaVA's folder, or one put together."""
+"""Base models as steps: a model's folder, or one put together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from icons_repro.core.refs import Ref
 from icons_repro.core.step import Step
@@ -20,17 +22,19 @@ class Base(Step):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FolderBase(Base):
-    """Links to a LLaVA in transformers' layout, its chat template ours if one is asked for."""
+    """Links to a model in transformers' layout, its chat template ours if one is asked for."""
 
     folder: Ref
     template: str | None
+    images: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of its image processor that are changed."""
 
     def run(self, work: Work) -> None:
-        """Link the files; write the processor anew with a template."""
+        """Link the files; write the processor anew where something of it changes."""
         from icons_repro.models.folder import link_model
         from icons_repro.models.hub import fetch
 
-        link_model(fetch(self.folder.path), self.template, work.out)
+        link_model(fetch(self.folder.path), self.template, work.out, self.images)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

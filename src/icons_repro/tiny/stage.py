@@ -70,7 +70,7 @@ class Pretrain(TrainingStep):
 def tiny_base(settings: ModelSettings, index: Path) -> TinyBase:
     """Return the shipped base of `model.width`; `index` remembers digests (`file_fingerprint`)."""
     if settings.folder:
-        raise ConfigError("model.folder is set, but the model is the tiny one: add model=local.")
+        raise ConfigError("model.folder is set, but the model is the tiny one: add model=hf.")
     shipped = folder_ref(TINY_BASE, index)
     if settings.width != ModelSettings.width:
         narrow = folder_ref(NARROW_BASE, index)

@@ -19,7 +19,7 @@ from torch import nn
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json, write_text
-from icons_repro.models.lora import PROJECTOR
+from icons_repro.models.lora import projector_state
 from icons_repro.training.sharding import is_sharded, whole
 
 log = logging.getLogger(__name__)
@@ -52,16 +52,10 @@ def save_adapter(
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(out), state_dict=weights, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # PEFT's model-card form, empty
-    save_file(_of_projector(weights), out / "projector.safetensors")
+    save_file(projector_state(model, weights), out / "projector.safetensors")
     save_file(moments, out / "optimizer.safetensors")
     text = json.dumps(dict(about), indent=2, sort_keys=True)
     write_text(out / "adapter.json", f"{text}\n")
-
-
-def _of_projector(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the projector's tensors under their own names."""
-    mark = f".{PROJECTOR}."
-    return {name.split(mark)[1]: value for name, value in weights.items() if mark in name}
 
 
 def _on_cpu(value: torch.Tensor) -> torch.Tensor:

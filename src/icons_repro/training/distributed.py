@@ -55,6 +55,11 @@ class Place:
         return out / f"job-{self.launch}.json"
 
 
+def local_rank() -> int:
+    """Return this process's number among those of its node."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
 def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     """Write the job and run one worker for each device of each node.
 

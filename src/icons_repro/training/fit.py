@@ -21,7 +21,7 @@ from lightning.pytorch.profilers import (
     SimpleProfiler,
 )
 from peft import PeftModel
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from icons_repro.core.device import require_device
 from icons_repro.core.errors import ConfigError
@@ -55,7 +55,7 @@ from icons_repro.training.checkpoint import (
     save_adapter,
     whole_resume_point,
 )
-from icons_repro.training.distributed import Place, train_distributed
+from icons_repro.training.distributed import Place, local_rank, train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
 from icons_repro.training.sharding import check_strategy, strategy_of
@@ -246,9 +246,24 @@ def _warn(known: Coverage, steps: int) -> None:
         )
 
 
-def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
+def load_base(job: FitJob) -> Any:
+    """Load the base model that a job starts from, frozen.
+
+    Raises `ConfigError` for a base in few bits that is to be trained itself.
+    """
+    t = job.trainer
+    if t.bits and not job.lora:
+        raise ConfigError(
+            f"trainer.bits={t.bits} freezes the base's weights, and this trains them: set "
+            "trainer.bits=null (for Self-Filter, or features.self_filter.lora=true)."
+        )
+    device = f"cuda:{local_rank()}" if t.bits and t.device == "cuda" else "cpu"
+    return load_model(Path(job.model_dir), getattr(torch, t.model_dtype), device, t.bits)
+
+
+def trainable_model(job: FitJob) -> PeftModel | PreTrainedModel:
     """Load the base and free what the job trains: LoRA and projector, or every weight."""
-    base = load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype))
+    base = load_base(job)
     model = attach_lora(base, job.lora) if job.lora else to_float32(base).requires_grad_(True)
     if job.train.gradient_checkpointing:
         checkpoint_layers(base)
@@ -259,7 +274,7 @@ def _save(tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[
     model, writes = tuner.model, trainer.is_global_zero
     if isinstance(model, PeftModel):
         save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary, writes)
-    elif isinstance(model, LlavaForConditionalGeneration) and writes:
+    elif isinstance(model, PreTrainedModel) and writes:
         model.save_pretrained(out)
 
 

@@ -17,7 +17,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
 from icons_repro.models.batches import Batch, model_inputs
-from icons_repro.models.lora import PROJECTOR, projector, require_float32
+from icons_repro.models.lora import in_projector, projector, require_float32
 from icons_repro.training.checkpoint import count_batches, keep_trained, require_trained
 from icons_repro.training.sharding import shard
 
@@ -50,7 +50,7 @@ def model_groups(
     rest: list[nn.Parameter] = []
     projector: list[nn.Parameter] = []
     for name, parameter in trained:
-        (projector if PROJECTOR in name else rest).append(parameter)
+        (projector if in_projector(name) else rest).append(parameter)
     return [
         {"params": rest, "lr": settings.learning_rate},
         {"params": projector, "lr": settings.projector_learning_rate},

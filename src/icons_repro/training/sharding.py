@@ -16,6 +16,10 @@ from torch import nn
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.models.answers import base_model
+from icons_repro.models.families import family_of_model
+from icons_repro.models.families.llava import LLAVA
+from icons_repro.models.families.llava_next import LLAVA_NEXT
+from icons_repro.models.families.llava_onevision import LLAVA_ONEVISION
 from icons_repro.models.lora import projector
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from icons_repro.core.settings import TrainerSettings
 
 FSDP2 = "fsdp2"
+SHARDED = (LLAVA, LLAVA_NEXT, LLAVA_ONEVISION)
+"""Families whose one projector runs on a dummy image where a batch has none."""
 
 
 class Sharded(ModelParallelStrategy):
@@ -66,9 +72,17 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Spread the language model's layers and the projector over the devices of `mesh`, in place.
 
     Nothing else may be trained: each device would go its own way with it.
+
+    Raises `ConfigError` for a family that is not `SHARDED`.
     """
     from torch.distributed.fsdp import fully_shard
 
+    family = family_of_model(model)
+    if family not in SHARDED:
+        raise ConfigError(
+            f"trainer.strategy=fsdp2 trains {', '.join(one.title for one in SHARDED)}, not "
+            f"{family.title}: set trainer.strategy=ddp."
+        )
     text: Any = base_model(model).model.language_model  # type: ignore[union-attr]
     for layer in text.layers:
         fully_shard(layer, mesh=mesh)
