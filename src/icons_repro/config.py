@@ -74,6 +74,7 @@ class Names:
     setup: str
     experiment: str
     selector: str
+    influence: str = "gradients"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class RunConfig:
     gradients: GradientSettings
     projector: dict[str, Any]
     features: FeatureSettings
+    influence: dict[str, Any]
+    """What influence is measured with; see influence/sources/."""
     selector: dict[str, Any]
     references: dict[str, dict[str, Any]]
     """Selectors of the reference runs: `random` and `full`."""

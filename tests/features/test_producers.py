@@ -55,7 +55,7 @@ def test_each_selector_can_be_made_and_what_it_requires_has_a_maker_and_a_reader
 
 def test_statistics_and_hidden_states_come_from_one_pass() -> None:
     g = graph()
-    names = ("forward_stats", "hidden_last", "hidden_mean")
+    names = ("forward_stats", "hidden_last", "hidden_mean", "hidden_weighted")
     assert len({g.feature(name).fingerprint for name in names}) == 1
 
 

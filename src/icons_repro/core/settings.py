@@ -208,6 +208,9 @@ class GradientSettings:
     """`loop` is the slow, obvious way: one sample, one backward."""
     parameters: str = "lora"
     """"lora", "lora+projector", or a regular expression over parameter names."""
+    last_layers: int | None = None
+    """Of those, the parameters in so many last layers of the language model alone: the backward
+    pass ends there. None takes all layers."""
     train_feature: Literal["sgd", "adam", "sign"] = "sgd"
     val_feature: Literal["sgd", "adam", "sign"] = "sgd"
     normalise_subtasks: bool = True

@@ -93,6 +93,7 @@ LOADERS: dict[str, Callable[[Path, np.ndarray], Any]] = {
     "forward_stats": _several(*FORWARD_STATISTICS),
     "hidden_last": _hidden("hidden_last"),
     "hidden_mean": _hidden("hidden_mean"),
+    "hidden_weighted": _hidden("hidden_weighted"),
     "coincide": _coincide,
     "clip": _several("image", "text"),
     "self_filter": _several("difficulty"),

@@ -18,6 +18,7 @@ from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
 from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.curvature.feature import FILE, CurvedFeature
 from icons_repro.gradients.extract import (
     NumberedBatches,
     made_with,
@@ -26,11 +27,18 @@ from icons_repro.gradients.extract import (
     run_module,
 )
 from icons_repro.gradients.features import Feature, build_feature
+from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, build_projector
 from icons_repro.gradients.self_test import choose_attention
-from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
+from icons_repro.gradients.stage import (
+    CurvedPoolGradients,
+    CurvedTargetGradients,
+    Gradients,
+    PoolGradients,
+    TargetGradients,
+)
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import (
     StoreWriter,
@@ -70,7 +78,7 @@ class Taker:
         return cls(
             gradients,
             build_projector(gradients.layout, **step.recipe.projector),
-            build_feature(step.recipe.feature, gradients.layout, adapter / "optimizer.safetensors"),
+            feature_of(step, work, gradients.layout, adapter),
             TokenLimits(work.cache.root / "memory.json"),
         )
 
@@ -78,6 +86,14 @@ class Taker:
         """Return what turns batches into rows, with another projector if one is given."""
         projector = projector or self.projector
         return RowCollector(self.gradients, projector, self.feature, limits=self.limits)
+
+
+def feature_of(step: Any, work: Work, layout: ParameterLayout, adapter: Path) -> Feature:
+    """Return what a step makes of a gradient."""
+    if isinstance(step, (CurvedPoolGradients, CurvedTargetGradients)):
+        folder = work.path(step.curvature)
+        return CurvedFeature.load(folder / FILE, layout, step.damping, step.power)
+    return build_feature(step.recipe.feature, layout, adapter / "optimizer.safetensors")
 
 
 def adapter_of(step: Any, work: Work) -> Path:

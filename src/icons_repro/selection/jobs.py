@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from icons_repro.core.files import write_json
@@ -11,6 +14,7 @@ from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.data.subset import write_subset
 from icons_repro.features.load import load_feature
+from icons_repro.influence.rows.files import open_by_row
 from icons_repro.selection.artifact import spread, write_selection
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
@@ -26,7 +30,7 @@ def select(step: Select, work: Work) -> Counts:
         sources=table.sources[usable],
         words=table.words[usable],
         has_image=table.image_counts[usable] > 0,
-        features={n: load_feature(n, work.path(s), usable) for n, s in step.features.items()},
+        features={n: _load(n, work.path(s), usable) for n, s in step.features.items()},
     )
     k = budget_to_k(float(step.budget), len(seen))
     chosen = build_selector(step.selector).select(seen, k, np.random.default_rng(step.seed))
@@ -35,6 +39,12 @@ def select(step: Select, work: Work) -> Counts:
     write_subset(table, selection.positions, work.out / "subset.json")
     write_json(work.out / "sources.json", by_source(table.sources, selection.positions))
     return {"rows": len(table), "usable": len(seen), "selected": len(selection.positions)}
+
+
+def _load(name: str, folder: Path, usable: np.ndarray) -> Any:
+    if name.startswith("influence") and name.endswith("_rows"):
+        return open_by_row(folder, usable)
+    return load_feature(name, folder, usable)
 
 
 def by_source(sources: np.ndarray, positions: np.ndarray) -> dict[str, dict[str, int]]:

@@ -1,0 +1,99 @@
+"""The pool rows that validation rows want most, from one pass over influence by validation row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from icons_repro.influence.rows.blocks import ByRow
+
+LOWEST = np.iinfo(np.int64).min
+HELD = 2**23
+"""Candidates that are held before the best of them are kept: 128 MB."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of each validation row, its best pool rows, best first."""
+
+    rows: np.ndarray
+    """Pool positions, int64 `[V, L]`; -1 behind the last usable row."""
+    values: np.ndarray
+    """Their influence, float32 `[V, L]`, NaN behind the last."""
+
+
+def most_wanted(by_row: ByRow, keys: np.ndarray, count: int) -> Wanted:
+    """Return each validation row's `count` pool rows of highest influence.
+
+    Equal influence goes by content key, so neither the order of the file nor of the blocks matters;
+    excluded rows are nobody's. One pass, O(N V) time, O(V count) memory.
+    """
+    n, v = by_row.shape
+    count = min(count, n)
+    rank = np.empty(n, dtype=np.int64)
+    rank[np.argsort(keys, kind="stable")] = np.arange(n - 1, -1, -1)  # the first key ranks highest
+    kept = _Best(v, count)
+    for start, block in by_row.blocks():
+        kept.add(_codes(block, rank[start : start + len(block)]))
+    codes = kept.sorted()
+    by_rank = np.argsort(rank)
+    none = codes == LOWEST
+    rows = np.where(none, -1, by_rank[np.where(none, 0, codes & 0xFFFFFFFF)])
+    return Wanted(rows, np.where(none, np.float32(np.nan), _floats(codes >> 32)))
+
+
+def _codes(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Return one integer for each entry, ordered by influence, then by key: int64 `[b, V]`."""
+    bits = (block + np.float32(0)).view(np.int32)  # -0 becomes 0
+    ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
+    return np.where(np.isnan(block), LOWEST, (ordered << 32) | rank[:, None])
+
+
+def _floats(ordered: np.ndarray) -> np.ndarray:
+    bits = ordered.astype(np.int32)
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int32).view(np.float32)
+
+
+class _Best:
+    """The `count` highest codes of each validation row so far, and candidates not yet compared."""
+
+    def __init__(self, v: int, count: int) -> None:
+        self._top = np.full((v, count), LOWEST)
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting = 0
+
+    def add(self, codes: np.ndarray) -> None:
+        """Take codes `[b, V]`; those below a row's last place are dropped at once."""
+        _, columns = at = np.nonzero(codes > self._top[:, 0])
+        self._held.append((columns, codes[at]))
+        self._waiting += len(columns)
+        if self._waiting > HELD:
+            self._settle()
+
+    def _settle(self) -> None:
+        v, count = self._top.shape
+        own = np.repeat(np.arange(v), count), self._top.ravel()
+        columns, codes = (np.concatenate(parts) for parts in zip(own, *self._held, strict=True))
+        order = np.lexsort((codes, columns))
+        ends = np.cumsum(np.bincount(columns, minlength=v))
+        self._top = codes[order[ends[:, None] - np.arange(count, 0, -1)]]
+        self._held, self._waiting = [], 0
+
+    def sorted(self) -> np.ndarray:
+        """Return the codes `[V, count]`, highest first."""
+        self._settle()
+        return self._top[:, ::-1]
+
+
+def best_of_any(by_row: ByRow) -> np.ndarray:
+    """Return each pool row's highest influence on any validation row of each task: `[N, T]`.
+
+    float64, NaN for excluded rows. One pass.
+    """
+    out = np.full((by_row.shape[0], len(by_row.tasks)), np.nan)
+    order = np.argsort(by_row.groups, kind="stable")
+    starts = np.searchsorted(by_row.groups[order], np.arange(len(by_row.tasks)))
+    for start, block in by_row.blocks():
+        out[start : start + len(block)] = np.maximum.reduceat(block[:, order], starts, axis=1)
+    return out

@@ -1,0 +1,279 @@
+"""Every source with every rule on a small world, and how sources are wired, shared and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from icons_repro.config import register, typed
+from icons_repro.core.build import obtain
+from icons_repro.core.cache import Cache
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.step import from_json, ordered, to_json
+from icons_repro.core.types import InfluenceMatrix
+from icons_repro.data.records import RecordTable
+from icons_repro.evaluation.stage import Evaluate
+from icons_repro.graph import Graph
+from icons_repro.influence.rows.files import open_by_row
+from icons_repro.influence.sources.base import SOURCES, build_source
+from icons_repro.selection.icons import RULES
+from icons_repro.selection.rules.named import NAMED
+
+CONF = Path(__file__).parents[2] / "conf"
+CONFIGS = sorted(path.stem for path in (CONF / "influence").glob("*.yaml"))
+EVERY_RULE = (*RULES, *NAMED)
+SIZES = (
+    "data.world.pool_size=120", "data.world.validation_rows=5", "data.world.test_rows=4",
+    "warmup.train.epochs=1", "projector.dim=64",
+)  # fmt: skip
+
+LENGTHS = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from icons_repro.influence.sources.base import OwnSource
+
+
+@dataclass(frozen=True)
+class Lengths(OwnSource):
+    name = "lengths"
+
+    turns: float = 1.0
+
+    def embed(self, records, images):
+        found = []
+        for record in records:
+            words = sum(len(turn["value"].split()) for turn in record.conversations)
+            found.append([1.0, words, self.turns * len(record.conversations)])
+        return np.array(found)
+"""
+
+
+def composed(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    with open_dict(config):
+        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
+        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+    return config
+
+
+def graph(*overrides: str) -> Graph:
+    return Graph(typed(composed(*SIZES, *overrides)))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Where the steps of all tests of this module are made, each once."""
+    return Cache(tmp_path_factory.mktemp("grid") / "cache")
+
+
+def matrix(g: Graph, cache: Cache) -> InfluenceMatrix:
+    return InfluenceMatrix.load(obtain(g.influence, cache) / "influence.parquet")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_source_meets_every_rule(name: str, cache: Cache) -> None:
+    if "uot" in EVERY_RULE:
+        pytest.importorskip("ot")
+    g = graph(f"influence={name}")
+    found = matrix(g, cache)
+    table = RecordTable(obtain(g.pool, cache) / "records.arrow")
+    assert np.array_equal(found.keys, table.keys)
+    assert np.isfinite(found.values).all(axis=1).sum() > 100
+    assert (np.nanstd(found.values, axis=0) > 0).all()
+    kept = set()
+    for rule in EVERY_RULE:
+        config = {**g.config.selector, "rule": rule}
+        folder = obtain(g.selection(config, 0.2, 0), cache)
+        positions = np.load(folder / "positions.npy")
+        assert len(positions) == 24, rule
+        kept.add(tuple(positions))
+    assert len(kept) > 4  # rules differ
+
+
+@pytest.mark.parametrize("name", sorted({*CONFIGS} - {"gradients_subspace"}))
+def test_influence_on_a_task_is_the_mean_over_its_validation_rows(name: str, cache: Cache) -> None:
+    g = graph(f"influence={name}")
+    found = matrix(g, cache)
+    by_row = open_by_row(obtain(g.feature("influence_rows"), cache))
+    assert set(by_row.tasks) == set(found.tasks)
+    values = by_row.whole().astype(np.float64)
+    for j, task in enumerate(found.tasks):
+        own = by_row.groups == by_row.tasks.index(task)
+        mean, scale = values[:, own].mean(axis=1), np.nanmax(abs(values))
+        np.testing.assert_allclose(found.values[:, j] / scale, mean / scale, atol=2e-3)
+
+
+def test_gists_influence_is_the_cosine_with_the_mean_of_a_tasks_raw_rows(cache: Cache) -> None:
+    g = graph("influence=gradients_subspace", "targets.subtasks=[]", "influence.rank=3")
+    found = matrix(g, cache)
+    made = obtain(g.influence.inputs["rows"].inputs["made"], cache)
+    rows = np.load(made / "rows.npy")
+    assert rows.shape[1] == 3 * len(found.tasks)
+    for j in range(len(found.tasks)):
+        own = rows[:, 3 * j : 3 * j + 3]
+        np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1.0, rtol=1e-4)
+        mean = np.load(made / "validation_means.npy")[j, 3 * j : 3 * j + 3]
+        np.testing.assert_allclose(found.values[:, j], own @ mean, atol=1e-5)
+    other = graph("influence=gradients_subspace", "influence.rank=2")
+    assert other.influence.fingerprint != g.influence.fingerprint
+
+
+def test_rds_is_the_cosine_of_position_weighted_states(cache: Cache) -> None:
+    g = graph("influence=rds", "targets.subtasks=[]")
+    found, step = matrix(g, cache), g.feature("influence_rows")
+    pool = np.load(obtain(step.inputs["rows"], cache) / "hidden_weighted.npy").astype(float)
+    targets = obtain(step.inputs["validation"], cache)
+    for j, task in enumerate(found.tasks):
+        val = np.load(targets / task / "hidden_weighted.npy").astype(float)
+        cosines = (pool / np.linalg.norm(pool, axis=1, keepdims=True)) @ (
+            val / np.linalg.norm(val, axis=1, keepdims=True)
+        ).T
+        np.testing.assert_allclose(found.values[:, j], cosines.mean(axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["image", "text", "both"])
+def test_clip_is_the_mean_of_the_cosines_and_rows_without_a_picture_lack_one(
+    part: str, cache: Cache
+) -> None:
+    g = graph("influence=clip", f"influence.part={part}", "targets.subtasks=[]")
+    found, step = matrix(g, cache), g.feature("influence_rows")
+    pool, targets = (obtain(step.inputs[name], cache) for name in ("rows", "validation"))
+    task = found.tasks[0]
+    sides = ("image", "text") if part == "both" else (part,)
+    cosines = []
+    for side in sides:
+        own, val = np.load(pool / f"{side}.npy"), np.load(targets / task / f"{side}.npy")
+        own = np.nan_to_num(own) if part == "both" else own
+        cosines.append(own @ np.nan_to_num(val).T)
+    expected = np.mean(cosines, axis=0).mean(axis=1)
+    np.testing.assert_allclose(found.values[:, 0], expected, atol=1e-5)
+    text_only = RecordTable(obtain(g.pool, cache) / "records.arrow").image_counts == 0
+    assert text_only.any()
+    assert np.isnan(found.values[text_only]).all() == (part == "image")
+
+
+def test_sources_share_the_passes_of_selectors_that_exist() -> None:
+    g = graph("influence=rds")
+    rows = g.feature("influence_rows").inputs
+    assert rows["rows"].fingerprint == g.feature("forward_stats").fingerprint
+    clip = graph("influence=clip")
+    assert clip.feature("influence_rows").inputs["rows"].fingerprint == (
+        clip.feature("clip").fingerprint
+    )
+    curved = graph("influence=preconditioned")
+    assert curved.influence.inputs["train"].fingerprint == (
+        graph().influence.inputs["train"].fingerprint
+    )
+    both = graph("influence=preconditioned", "influence.sides=both")
+    assert both.influence.inputs["train"].curvature.fingerprint == (
+        both.influence.inputs["validation"].curvature.fingerprint
+    )
+
+
+def test_the_released_presets_are_points_of_the_grid(cache: Cache) -> None:
+    g = graph()
+    assert graph("influence=less").influence.fingerprint == g.feature("influence_less").fingerprint
+    released = graph("influence=gradients", "+influence.checkpoints=full_run",
+                     "+influence.normalise_subtasks=false")  # fmt: skip
+    assert released.influence.fingerprint == g.feature("influence_as_released").fingerprint
+    less = graph("influence=less", "selector.rule=max")
+    chosen = np.load(obtain(less.selection(less.config.selector, 0.2, 0), cache) / "positions.npy")
+    preset = graph("selector=less")
+    own = np.load(obtain(preset.selection(preset.config.selector, 0.2, 0), cache) / "positions.npy")
+    assert len(set(chosen) & set(own)) >= 23  # they differ in ties alone: by rank, by key
+    turns = graph("selector.rule=round_robin")
+    plain = graph("selector=round_robin")
+    found = [
+        np.load(obtain(x.selection(x.config.selector, 0.2, 0), cache) / "positions.npy")
+        for x in (turns, plain)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_no_source_reads_a_benchmark() -> None:
+    for name in CONFIGS:
+        g = graph(f"influence={name}")
+        steps = ordered([g.influence, g.feature("influence_rows")])
+        assert not any(isinstance(step, Evaluate) for step in steps)
+        for step in steps:
+            assert from_json(to_json(step)).fingerprint == step.fingerprint
+
+
+@pytest.mark.parametrize(
+    "selector", ["selector.rule=doubly_greedy", "selector.rule=round_robin_rows"]
+)
+def test_a_rule_that_needs_rows_and_a_source_without_are_refused_by_name(selector: str) -> None:
+    g = graph("gradients.mode=direct", selector)
+    rule = selector.partition("=")[2]
+    with pytest.raises(
+        ConfigError,
+        match=rf"influence=gradients has no .* which selector\.rule={rule} needs: .*mode=store",
+    ):
+        g.selection(g.config.selector, 0.2, 0)
+    released = {**g.config.selector, "influence": "influence_as_released"}
+    with pytest.raises(ConfigError, match=r"gradients\.mode=direct has no"):
+        g.selection(released, 0.2, 0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_config_says_what_it_is_and_each_source_its_formula_source_and_cost(name: str) -> None:
+    path = CONF / "influence" / f"{name}.yaml"
+    assert path.read_text().startswith("# ")
+    source = build_source(OmegaConf.to_container(OmegaConf.load(path)))
+    assert name.startswith(source.name) or name == "less"
+    doc = type(source).__doc__ or ""
+    for word in ("Source:", "Cost:"):
+        assert word in doc, name
+
+
+def test_a_source_of_ones_own_is_one_file_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Cache
+) -> None:
+    (tmp_path / "lengths.py").write_text(LENGTHS)
+    (tmp_path / "conf" / "influence").mkdir(parents=True)
+    (tmp_path / "conf" / "influence" / "lengths.yaml").write_text(
+        "_target_: lengths.Lengths\nturns: 2.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = f"hydra.searchpath=[file://{tmp_path}/conf]"
+    g = graph(config, "influence=lengths", "selector.rule=round_robin_rows")
+    assert np.isfinite(matrix(g, cache).values).all()
+    folder = obtain(g.selection(g.config.selector, 0.2, 0), cache)
+    assert len(np.load(folder / "positions.npy")) == 24
+    again = graph(config, "influence=lengths", "influence.turns=3.0")
+    assert again.influence.fingerprint != g.influence.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_target_": "os.mkdir"}, "influence._target_=os.mkdir: this is no source of influence"),
+        ({"_target_": "icons_repro.influence.sources.rsd.Rds"}, r"did you mean .*sources\.rds"),
+        ({"_target_": "icons_repro.influence.sources.rds.Rds", "pool": 1}, r"key influence\.pool"),
+        (
+            {"_target_": "icons_repro.influence.sources.rds.Rds", "pooling": "wieghted_mean"},
+            r"influence\.pooling='wieghted_mean'.*weighted_mean",
+        ),
+        (
+            {"_target_": "icons_repro.influence.sources.gradients_subspace.GradientsSubspace",
+             "rank": 0},
+            r"influence\.rank=0",
+        ),
+    ],
+)  # fmt: skip
+def test_a_config_that_makes_no_source_says_what_to_change(config: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SOURCES.build(config)
