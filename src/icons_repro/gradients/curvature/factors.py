@@ -55,8 +55,9 @@ class Covariances:
         x = x.detach().reshape(-1, x.shape[-1]).to(wide)
         gradient = gradient.detach().reshape(-1, gradient.shape[-1]).to(wide)
         if layer not in self._pairs:
-            sides = (x.new_zeros(side, side) for side in (x.shape[1], gradient.shape[1]))
-            self._pairs[layer] = _Pair(*sides)
+            inner, outer = x.shape[1], gradient.shape[1]
+            pair = _Pair(x.new_zeros(inner, inner), x.new_zeros(outer, outer))
+            self._pairs[layer] = pair
         pair = self._pairs[layer]
         pair.inputs.addmm_(x.T, x)
         pair.outputs.addmm_(gradient.T, gradient)
