@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SCRIPTS = (
     *("stages", "sweep", "gradients", "projectors", "scoring", "selectors", "answering"),
-    "records",
+    *("records", "grid"),
 )
 
 
