@@ -95,7 +95,7 @@ class Products:
         return self.vectors.shape[1]
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
-        """See `Term.rows`. Always `ALIGNED` rows at once, so that sums are in one order."""
+        """See `Term.rows`. Always `ALIGNED` columns at once, so that sums are in one order."""
         n = len(positions)
         room = np.zeros((-(-n // ALIGNED) * ALIGNED, self.width), dtype=np.float32)
         room[:n] = self.read(positions)

@@ -35,55 +35,64 @@ def most_wanted(by_row: ByRow, keys: np.ndarray, count: int) -> Wanted:
     rank[np.argsort(keys, kind="stable")] = np.arange(n - 1, -1, -1)  # the first key ranks highest
     kept = _Best(v, count)
     for start, block in by_row.blocks():
-        kept.add(_codes(block, rank[start : start + len(block)]))
+        kept.add(block, rank[start : start + len(block)])
     codes = kept.sorted()
     by_rank = np.argsort(rank)
     none = codes == LOWEST
     rows = np.where(none, -1, by_rank[np.where(none, 0, codes & 0xFFFFFFFF)])
-    return Wanted(rows, np.where(none, np.float32(np.nan), _floats(codes >> 32)))
+    return Wanted(rows, np.where(none, np.float32(np.nan), _floats(codes)))
 
 
-def _codes(block: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Return one integer for each entry, ordered by influence, then by key: int64 `[b, V]`."""
-    bits = (block + np.float32(0)).view(np.int32)  # -0 becomes 0
+def _codes(values: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Return one integer for each value, ordered by influence, then by key: int64 `[m]`."""
+    bits = (values + np.float32(0)).view(np.int32)  # -0 becomes 0
     ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
-    return np.where(np.isnan(block), LOWEST, (ordered << 32) | rank[:, None])
+    return (ordered << 32) | rank
 
 
-def _floats(ordered: np.ndarray) -> np.ndarray:
-    bits = ordered.astype(np.int32)
+def _floats(codes: np.ndarray) -> np.ndarray:
+    bits = (codes >> 32).astype(np.int32)
     return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int32).view(np.float32)
 
 
 class _Best:
-    """The `count` highest codes of each validation row so far, and candidates not yet compared."""
+    """The `count` highest codes of each validation row so far, and candidates not yet compared.
+
+    Of a block nearly all entries are below what a row has already, and are dropped by one
+    comparison of floats.
+    """
 
     def __init__(self, v: int, count: int) -> None:
         self._top = np.full((v, count), LOWEST)
+        self._lowest = np.full(v, -np.inf, dtype=np.float32)
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting = 0
 
-    def add(self, codes: np.ndarray) -> None:
-        """Take codes `[b, V]`; those below a row's last place are dropped at once."""
-        _, columns = at = np.nonzero(codes > self._top[:, 0])
-        self._held.append((columns, codes[at]))
+    def add(self, block: np.ndarray, rank: np.ndarray) -> None:
+        """Take influence `[b, V]`, NaN where excluded, of rows of these ranks `[b]`."""
+        rows, columns = np.nonzero(block >= self._lowest)
+        self._held.append((columns.astype(np.int32), _codes(block[rows, columns], rank[rows])))
         self._waiting += len(columns)
         if self._waiting > HELD:
             self._settle()
 
     def _settle(self) -> None:
-        v, count = self._top.shape
-        own = np.repeat(np.arange(v), count), self._top.ravel()
-        columns, codes = (np.concatenate(parts) for parts in zip(own, *self._held, strict=True))
-        order = np.lexsort((codes, columns))
-        ends = np.cumsum(np.bincount(columns, minlength=v))
-        self._top = codes[order[ends[:, None] - np.arange(count, 0, -1)]]
+        columns, codes = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        codes = codes[np.argsort(columns, kind="stable")]
+        ends = np.cumsum(np.bincount(columns, minlength=len(self._top))).tolist()
+        count = self._top.shape[1]
+        for j, (low, high) in enumerate(zip([0, *ends], ends, strict=False)):
+            both = np.concatenate([self._top[j], codes[low:high]])
+            self._top[j] = np.partition(both, len(both) - count)[-count:]  # its lowest first
+        least = self._top[:, 0]
+        self._lowest = np.where(least == LOWEST, np.float32(-np.inf), _floats(least))
         self._held, self._waiting = [], 0
 
     def sorted(self) -> np.ndarray:
         """Return the codes `[V, count]`, highest first."""
-        self._settle()
-        return self._top[:, ::-1]
+        if self._held:
+            self._settle()
+        return np.sort(self._top, axis=1)[:, ::-1]
 
 
 def best_of_any(by_row: ByRow) -> np.ndarray:
