@@ -2,9 +2,10 @@
 
     python benchmarks/grid.py [--json FILE] [--tiny] [--rules-only] [--width D] [--validation V]
 
-Sources: on a small tiny world, processor seconds of each source's own steps (what it shares with
-others, such as the warm-up, is made before), over those of a forward pass (`forward`, with losses
-and hidden states) and of plain gradients (`gradients`, forward + backward and the store). Rules: on
+Sources: on a small tiny world, processor seconds of each source's own steps over pool and
+validation rows (what it shares with others, such as the warm-up, is made before), over those of a
+forward pass (`rds`, with losses) and of plain gradients (`gradients`, forward + backward and the
+store). Rules: on
 665,298 made-up rows of 10 tasks, by task and by validation row, features given; a row's width and
 the number of validation rows are options, since a pass by validation row is N x V x D operations.
 `uot` takes 16 validation rows of each task.
@@ -82,9 +83,7 @@ def measure_sources(rows: int) -> dict[str, Any]:
         for step in (first.warmup, first.targets):
             obtain(step, cache)
         shared = {step.fingerprint for step in ordered([first.warmup, first.targets])}
-        goals = {"forward pass": first.feature("forward_stats")}
-        for name in SOURCES:
-            goals[name] = graph_of([*small, f"influence={name}"]).influence
+        goals = {n: graph_of([*small, f"influence={n}"]).influence for n in SOURCES}
         both = [*small, "influence=preconditioned", "influence.sides=both"]
         goals["preconditioned, both sides"] = graph_of(both).influence
         for name, goal in goals.items():
@@ -94,7 +93,7 @@ def measure_sources(rows: int) -> dict[str, Any]:
             total, own = seconds_of(goal, cache.root, shared)
             found[name] = {"ms_a_row": 1000 * total / rows, "steps_s": own}
             print(f"{name}: {found[name]['ms_a_row']:.2f} ms a row", flush=True)
-    floor = found["forward pass"]["ms_a_row"], found["gradients"]["ms_a_row"]
+    floor = found["rds"]["ms_a_row"], found["gradients"]["ms_a_row"]
     for one in found.values():
         one["over_forward"], one["over_gradients"] = (one["ms_a_row"] / f for f in floor)
     pair = (found["preconditioned, both sides"], found["gradients"])
