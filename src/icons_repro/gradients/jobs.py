@@ -33,6 +33,7 @@ from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projectors import Projector, build_projector
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.stage import (
+    Curvature,
     CurvedPoolGradients,
     CurvedTargetGradients,
     Gradients,
@@ -66,7 +67,7 @@ class Taker:
     limits: TokenLimits
 
     @classmethod
-    def load(cls, step: Gradients, work: Work) -> Taker:
+    def load(cls, step: Gradients | Curvature, work: Work) -> Taker:
         """Load the model of a step on its device."""
         adapter = adapter_of(step, work)
         dtype = getattr(torch, step.trainer.model_dtype)

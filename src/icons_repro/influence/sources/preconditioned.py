@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step
@@ -81,7 +81,7 @@ class Preconditioned(Source):
             checkpoints="last",
         )
         plain, targets = wiring.train_gradients(settings), wiring.target_gradients(settings)
-        at = {
+        at: dict[str, Any] = {
             "base": plain.base,
             "warmup": plain.warmup,
             "recipe": plain.recipe,
