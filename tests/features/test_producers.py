@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
 from icons_repro.features.load import LOADERS, load_feature
@@ -187,6 +188,20 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     clip = load_feature("clip", obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
+
+
+@pytest.mark.parametrize(("source", "rule"), [("bm25", "round_robin_rows"), ("random", "knn")])
+def test_a_rule_by_validation_row_takes_no_unusable_row(small, source: str, rule: str) -> None:
+    g, cache = small
+    influence = OmegaConf.to_container(OmegaConf.load(CONF / "influence" / f"{source}.yaml"))
+    own = Graph(replace(g.config, influence=influence))
+    step = own.selection({**g.config.selector, "rule": rule}, 0.9, 0)
+    positions = np.load(obtain(step, cache) / "positions.npy")
+    usable = RecordTable(obtain(own.pool, cache) / "records.arrow").usable
+    assert len(positions) == int(0.9 * usable.sum())
+    assert usable[positions].all()
+    matrix = InfluenceMatrix.load(obtain(own.influence, cache) / "influence.parquet")
+    np.testing.assert_array_equal(np.isfinite(matrix.values).all(axis=1), usable)
 
 
 def test_blocks_name_the_sources_of_a_file_of_their_size(small) -> None:

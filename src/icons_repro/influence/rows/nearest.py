@@ -103,6 +103,8 @@ def best_of_any(by_row: ByRow) -> np.ndarray:
     out = np.full((by_row.shape[0], len(by_row.tasks)), np.nan)
     order = np.argsort(by_row.groups, kind="stable")
     starts = np.searchsorted(by_row.groups[order], np.arange(len(by_row.tasks)))
+    as_they_come = bool((np.diff(by_row.groups) >= 0).all())
     for start, block in by_row.blocks():
-        out[start : start + len(block)] = np.maximum.reduceat(block[:, order], starts, axis=1)
+        own = block if as_they_come else block[:, order]
+        out[start : start + len(block)] = np.maximum.reduceat(own, starts, axis=1)
     return out
