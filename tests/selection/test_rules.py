@@ -82,6 +82,8 @@ def select(pool: Pool, k: int, rule: str, **options: Any):
 def test_the_same_rows_whatever_their_order_and_excluded_ones_last(
     rule, seed, n, share, bad, ties
 ) -> None:
+    if rule == "uot":
+        pytest.importorskip("ot")
     values, groups = drawn(seed, n, bad=bad, ties=ties)
     pool, k = pool_of(values, groups, seed), max(1, int(share * n))
     chosen = select(pool, k, rule)
@@ -217,6 +219,14 @@ def test_transport_is_unbalanced_sinkhorn() -> None:
     assert set(chosen.positions) == set(np.argsort(-expected)[:6])
 
 
+def test_transport_without_its_library_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("icons_repro.selection.rules.transport.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"uot needs POT: pip install"):
+        Icons(rule="uot")
+
+
 def test_transport_that_does_not_fit_says_how_many_rows_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,7 +240,7 @@ def test_transport_that_does_not_fit_says_how_many_rows_do(
 
 def test_a_rule_by_validation_row_says_what_it_reads() -> None:
     assert Icons(rule="knn").requires == {"influence", "influence_rows"}
-    assert Icons(rule="uot", influence="influence_less").requires == {
+    assert Icons(rule="doubly_greedy", influence="influence_less").requires == {
         "influence_less", "influence_less_rows",
     }  # fmt: skip
     assert Icons(rule="vote").requires == {"influence"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +42,12 @@ class Transport(Rule):
     iterations: int = 1000
     rows_per_task: int | None = None
 
+    def __post_init__(self) -> None:
+        if find_spec("ot") is None:  # said before anything runs
+            raise ConfigError(
+                "selector.rule=uot needs POT: pip install 'icons-repro[transport]', or POT itself."
+            )
+
     def choose(self, seen: Seen, k: int) -> Ranking:
         """The mass that arrives at each row; ties by mean percentile rank, then key."""
         rows = seen.by_row.first_rows(self.rows_per_task)
@@ -55,12 +62,8 @@ class Transport(Rule):
 
     def arriving(self, influence: np.ndarray) -> np.ndarray:
         """Return the mass that arrives at each pool row: `[N]` from influence `[V, N]`."""
-        try:
-            from ot.unbalanced import sinkhorn_unbalanced
-        except ImportError as error:
-            raise ConfigError(
-                "selector.rule=uot needs POT: pip install 'icons-repro[transport]', or POT itself."
-            ) from error
+        from ot.unbalanced import sinkhorn_unbalanced
+
         cost = (1.0 - to_cosines(influence, float(np.abs(influence).max()))) / 2.0
         v, n = cost.shape
         with one_threaded_blas(), warnings.catch_warnings():
