@@ -16,7 +16,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(BACKEND) --no-deps -r requirements.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode $(BACKEND) --no-deps -r requirements.txt
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
 	touch $(READY)
 
@@ -24,7 +24,10 @@ demo: setup ## The main job: ICONS against random and full data on the tiny worl
 	$(BIN)/python run.py experiment=icons_20pct executor=local workers=2
 
 test: setup ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: setup ## Run the tests, and say which lines of src no test has run
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-slurm: setup ## Run the tests that start a SLURM of two nodes (as root; apt-get install slurm-wlm munge)
 	REQUIRE_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/slurm
@@ -40,8 +43,20 @@ lint: setup ## Check style and types
 bench: setup ## Measure speed and memory, stage by stage
 	$(BIN)/python -m benchmarks
 
+STUDIES := $(dir $(wildcard experiments/*/study.yaml))
+
+experiments: setup ## Tables and figures of experiments/ from their results.csv; RERUN=1 runs what they lack (hours)
+	$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(if $(RERUN),$(STUDIES),$(dir $(wildcard experiments/*/results.csv)))
+
+docs: setup ## Build the site of docs/ into outputs/site
+	$(BIN)/python -m mkdocs build --quiet
+	@echo "open outputs/site/index.html"
+
 gpu-check: setup ## Ten minutes on one GPU: is it right there, and how fast (SIZE=tiny, 1b or 7b)
 	$(BIN)/python -m icons_repro.gpu_check $(if $(SIZE),--size $(SIZE)) --json outputs/gpu_check.json
+
+report: setup ## One page about all runs below RUNS (default: outputs/runs)
+	$(BIN)/python -m icons_repro.report --page $(or $(RUNS),outputs/runs)/sweep.html $(or $(RUNS),outputs/runs)
 
 requirements: setup ## Resolve the pinned requirements again
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
@@ -50,4 +65,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test test-slurm fuzz lint bench gpu-check requirements clean
+.PHONY: help setup demo test coverage test-slurm fuzz lint bench experiments docs gpu-check report requirements clean

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-import hydra
-from omegaconf import DictConfig
-
 try:
-    from icons_repro import launcher, pipeline
+    from icons_repro.launcher import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
 
-
-@hydra.main(config_path="conf", config_name="config", version_base="1.3")
-def main(config: DictConfig) -> float | None:
-    """Run one experiment, or one job of a sweep."""
-    return pipeline.run(pipeline.Job.of(config))
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    launcher.command_line(main)
+    main()

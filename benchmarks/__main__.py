@@ -14,8 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *("stages", "sweep", "gradients", "projectors", "scoring", "selectors", "answering"),
-    *("records", "grid"),
+    *("stages", "sweep", "gradients", "projections", "scoring", "selectors", "answering"),
+    *("records", "kmeans_threads", "grid"),
 )
 
 

@@ -15,15 +15,15 @@ import torch
 from reporting import arguments, interleaved, median_ratio, report
 
 from icons_repro.core.settings import LoraSettings
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.world import build_world
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.harness import Harness
 from icons_repro.evaluation.runner import evaluate
 from icons_repro.evaluation.tasks import write_local_tasks
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, projector_state
-from icons_repro.models.tiny import write_tiny_base
+from icons_repro.tiny.model import write_tiny_base
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.world import build_world
 
 SIZES = (1, 8, 32, 64, 128)
 

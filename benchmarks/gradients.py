@@ -5,11 +5,11 @@
 (a) reference: batch 1, autograd over all adapter parameters, TRAK's block-wise dense projection to
     5120 dimensions, every fourth sample. A projection takes half a minute here, so a few of its 40
     blocks are timed and counted for all; they cost the same.
-(b) ours with each projector: per-sample gradients of a batch, projection, normalising, store.
+(b) ours with each projection: per-sample gradients of a batch, projection, normalising, store.
 (c) floor: the same batches, forward and backward, nothing else.
 
 With --bfloat16 the frozen weights are bfloat16 and every forward pass runs under autocast, as with
-trainer=gpu. With --floor only (c) and the default projector are timed.
+trainer=gpu. With --floor only (c) and the default projection are timed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from peft import PeftModel
 from reporting import arguments, interleaved, median_ratio, report, seconds_of
 from toy_llava import IMAGE_TOKEN, bucketed_batches, toy_llava
 
-from icons_repro.gradients.batches import model_inputs, take_rows
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.writer import open_writer
+from icons_repro.models.batches import model_inputs, take_rows
 from icons_repro.models.lora import gradient_parameters
 
 Batches = list[dict[str, torch.Tensor]]
@@ -63,9 +63,9 @@ def under_autocast(way: Way) -> Way:
 def ours(model: PeftModel, batches: Batches, kind: str, dim: int, folder: Path) -> Way:
     """Return a function that extracts a batch into a store."""
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    collector = RowCollector(gradients, build_projector(gradients.layout, kind, dim))
+    collector = RowCollector(gradients, build_projection(gradients.layout, kind, dim))
     n_rows = sum(len(batch["input_ids"]) for batch in batches)
-    writer = open_writer(folder / kind, n_rows=n_rows, dim=collector.projector.dim, identities={})
+    writer = open_writer(folder / kind, n_rows=n_rows, dim=collector.projection.dim, identities={})
 
     def run(batch: dict[str, torch.Tensor]) -> None:
         rows = collector(batch)
@@ -175,7 +175,7 @@ def publish(
     ]
     ratio = median_ratio(seconds[DEFAULT], seconds["floor"])
     figures = {
-        "projector": DEFAULT,
+        "projection": DEFAULT,
         "dim": dim,
         "bfloat16": args.bfloat16,
         "over_floor": ratio,

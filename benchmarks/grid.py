@@ -113,7 +113,7 @@ def measure_last_layers(rows: int, depth: int = 4) -> dict[str, dict[str, float]
     from icons_repro.core.types import InfluenceMatrix
 
     small = [f"data.world.pool_size={rows}", "data.world.test_rows=8"]
-    small += ["data.world.validation_rows=20", "projector=none"]
+    small += ["data.world.validation_rows=20", "projection=none"]
     values, spent = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder) / "cache")

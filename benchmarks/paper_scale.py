@@ -25,7 +25,7 @@ from icons_repro.features.assignment import make_assigner
 from icons_repro.features.clustering import Clustering, _assign, _in_full_space
 from icons_repro.features.neighbours import CODEBOOK_ROWS, nearest_neighbours, neighbour_index
 from icons_repro.features.projection import random_projection
-from icons_repro.features.rows import Rows, unit_rows
+from icons_repro.features.rows import FeatureRows, unit_rows
 from icons_repro.selection.coincide import transferability
 from icons_repro.selection.d2_pruning import greedy_pick
 from icons_repro.selection.mmd import greedy_mmd, mean_kernel
@@ -65,7 +65,7 @@ def timed(action: Callable[[], Any]) -> float:
     return min(seconds)
 
 
-def clustered_rows(n: int, d: int) -> Rows:
+def clustered_rows(n: int, d: int) -> FeatureRows:
     """Unit rows of a given width around n / 66.5 centres, float16 as features are stored."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, round(n / PER_CLUSTER)), d), dtype=np.float32)
@@ -74,27 +74,27 @@ def clustered_rows(n: int, d: int) -> Rows:
         part = array[start : start + 256]
         noise = rng.standard_normal(part.shape, dtype=np.float32)
         part[:] = unit_rows(centres[rng.integers(0, len(centres), len(part))] + 0.5 * noise)
-    return Rows(array, rng.permutation(n))
+    return FeatureRows(array, rng.permutation(n))
 
 
 class KMeansPhases:
     """Seconds a row of each phase of clustering rows of width d."""
 
-    def __init__(self, rows: Rows, clusters: int) -> None:
+    def __init__(self, rows: FeatureRows, clusters: int) -> None:
         rng = np.random.default_rng(0)
         n = len(rows)
         self.rows, self.dim, self.measured = rows, rows.dim, clusters
         self.project = timed(lambda: random_projection(rows, PROJECTED, rng)) / n
         narrow = random_projection(rows, PROJECTED, rng)
         self.narrow = self._assignment(narrow, clusters)
-        few = Rows(rows.array, rows.order[: max(64, min(n, 2**23 // rows.dim))])
+        few = FeatureRows(rows.array, rows.order[: max(64, min(n, 2**23 // rows.dim))])
         self.full = self._assignment(few, clusters)
         self.labels = rng.integers(0, max(1, round(n / PER_CLUSTER)), n)
         found = Clustering(np.zeros((self.labels.max() + 1, 1)), self.labels, np.zeros(n))
         self.members = [m for m in found.members() if len(m)]
         self.refit = timed(lambda: _in_full_space(rows, found, True, None)) / n
 
-    def _assignment(self, rows: Rows, clusters: int) -> float:
+    def _assignment(self, rows: FeatureRows, clusters: int) -> float:
         rng = np.random.default_rng(1)
         centroids = unit_rows(rng.standard_normal((clusters, rows.dim), dtype=np.float32))
         assigner = make_assigner("cpu", centroids, spherical=True)
@@ -182,7 +182,7 @@ def d2_pruning(n: int, clusters: int) -> Callable[[int], Estimate]:
 def self_filter(n: int, clusters: int) -> Callable[[int], Estimate]:
     """RR256,IVF1024,Flat with 8 probes on CLIP's halves, with lists as long as at full size."""
     rows = clustered_rows(n, 1536)
-    rows = Rows(rows.array, rows.order, unit=True)
+    rows = FeatureRows(rows.array, rows.order, unit=True)
     cells = max(8, round(n / 650))
     build, add, index = built(rows, f"RR256,IVF{cells},Flat", True, 8)
     search = timed(lambda: nearest_neighbours(rows, 40, index)) / n
@@ -201,7 +201,7 @@ def self_filter(n: int, clusters: int) -> Callable[[int], Estimate]:
     return at
 
 
-def built(rows: Rows, kind: str, cosine: bool, probes: int) -> tuple[float, float, Any]:
+def built(rows: FeatureRows, kind: str, cosine: bool, probes: int) -> tuple[float, float, Any]:
     """Seconds a row of making an index, of adding to it alone, and the index."""
     start = time.perf_counter()
     index = neighbour_index(rows, kind, cosine, probes, np.random.default_rng(0))

@@ -28,7 +28,7 @@ from icons_repro.influence.score import score
 
 BLOCK_ROWS = 256
 VALIDATION_ROWS = 100
-IDENTITIES = {"model": "synthetic", "adapter": "synthetic", "projector": "synthetic"}
+IDENTITIES = {"model": "synthetic", "adapter": "synthetic", "projection": "synthetic"}
 
 
 def synthetic_store(folder: Path, rows_file: Path | None, n: int, dim: int, dtype: str) -> Path:

@@ -4,9 +4,10 @@
     python benchmarks/selectors.py --paper [--rows 2048]    the paper's sizes (paper_scale.py)
 
 Each measurement runs in its own process. Memory is what the selection adds to the pool and its
-features. The features are narrow (16 to 64 numbers a row) and k-means runs 3 iterations, so that
-the whole table takes less than a minute; `growth` is the exponent between the two largest pools,
-1 for linear. The last line is the paper's own size: the vote over 665,298 rows and 22 columns.
+features. The features are narrow (16 to 64 numbers a row; with --paper, Vicuna-7B's and CLIP's
+widths) and k-means runs 3 iterations, so that the whole table takes less than a minute. `growth` is
+the exponent between the two largest pools, 1 for linear. The last line is the paper's own size: the
+vote over 665,298 rows and 22 columns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from paper_scale import HEAVY, SIZES, extrapolated
 
 from icons_repro.core.types import InfluenceMatrix, Pool
@@ -56,6 +58,12 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "perplexity": Perplexity,
     "clip_score": ClipScore,
     "icons": Icons,
+    "icons_as_released": lambda: Icons(
+        percentile="budget",
+        comparison=">=",
+        tie_rule="numpy_argsort",
+        influence="influence_as_released",
+    ),
     "icons (floor)": lambda: Icons(rule="vote_with_floor", floor=0.02),
     "round_robin": RoundRobin,
     "less": Less,
@@ -82,7 +90,7 @@ def blobs(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
 
 def make_features(name: str, rng: np.random.Generator, n: int, keys: np.ndarray) -> Any:
     """One synthetic artifact of `n` rows."""
-    if name in ("influence", "influence_less"):
+    if name in ("influence", "influence_less", "influence_as_released"):
         values = rng.standard_normal((n, 22), dtype=np.float32)
         values += rng.standard_normal((n, 1), dtype=np.float32)  # tasks agree in part
         return InfluenceMatrix(values, tuple(f"task{j}" for j in range(22)), keys)
@@ -104,13 +112,35 @@ def make_features(name: str, rng: np.random.Generator, n: int, keys: np.ndarray)
     return blobs(rng, n, 32)
 
 
-def make_pool(needed: frozenset[str], n: int) -> Pool:
+def full_width(name: str, rng: np.random.Generator, n: int) -> Any:
+    """The artifacts that methods read in one pass, as wide as at the paper's scale; or None."""
+    if name == "clip":
+        return {half: repeated(rng, n, 768, np.float32) for half in ("image", "text")}
+    if name == "instance_gradients":
+        norms = rng.random(n, dtype=np.float32)
+        return {"rows": repeated(rng, n, 5120, np.float16), "norms": norms}
+    return None
+
+
+def repeated(rng: np.random.Generator, n: int, d: int, dtype: Any) -> np.ndarray:
+    """Unit rows `[n, d]`, the same few thousand over and over: drawing them all takes minutes."""
+    out = np.empty((n, d), dtype=dtype)
+    few = unit(rng.standard_normal((min(n, 4096), d), dtype=np.float32))
+    for start in range(0, n, len(few)):
+        out[start : start + len(few)] = few[: n - start]
+    return out
+
+
+def make_pool(needed: frozenset[str], n: int, wide: bool = False) -> Pool:
     """A pool of `n` rows with the artifacts that are needed."""
     rng = np.random.default_rng(0)
     digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
     keys = digits[rng.integers(0, 16, (n, 32), dtype=np.uint8)].view("S32")[:, 0]
     sources = np.array([f"source{i}" for i in range(12)])[rng.integers(0, 12, n)]
-    features = {name: make_features(name, rng, n, keys) for name in needed}
+    features = {
+        name: (full_width(name, rng, n) if wide else None) or make_features(name, rng, n, keys)
+        for name in sorted(needed)
+    }
     return Pool(keys, sources, rng.integers(1, 400, n), rng.random(n) > 0.06, features)
 
 
@@ -120,11 +150,11 @@ def memory(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def measure(case: tuple[str, int]) -> dict[str, float]:
+def measure(case: tuple[str, int, bool]) -> dict[str, float]:
     """Select once in this fresh process: seconds and the memory added."""
-    name, n = case
+    name, n, wide = case
     selector = SELECTORS[name]()
-    pool = make_pool(selector.requires, n)
+    pool = make_pool(selector.requires, n, wide)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of making the features
     start, cpu = time.perf_counter(), time.process_time()
@@ -138,10 +168,10 @@ def measure(case: tuple[str, int]) -> dict[str, float]:
     }
 
 
-def in_fresh_process(case: tuple[str, int]) -> dict[str, float]:
+def in_fresh_process(name: str, n: int, wide: bool = False) -> dict[str, float]:
     """Run `measure` in a child that ends with it."""
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-        return pool.apply(measure, (case,))
+        return pool.apply(measure, ((name, n, wide),))
 
 
 def complexity(name: str) -> str:
@@ -169,16 +199,24 @@ def at_paper_size(rows: int, only: tuple[str, ...], tiny: bool) -> dict[str, Any
     """Light methods measured at 665,298 rows, heavy ones extrapolated from phases."""
     light = [n for n in SELECTORS if n.split(" ")[0] not in HEAVY and n.startswith(only)]
     size = 5000 if tiny else SIZES[0]
-    print(f"{'measured':24}{size:>10,} rows      memory    {SIZES[1]:,} rows, extrapolated")
+    print(machine())
+    print(f"{'measured':24}{size:>10,} rows  processor      memory    {SIZES[1]:,}, extrapolated")
     measured = {}
     for name in light:
-        run = measured[name] = in_fresh_process((name, size))
+        run = measured[name] = in_fresh_process(name, size, wide=True)
         times = SIZES[1] / size
         gigabytes = run["added_bytes"] / 2**30
-        cells = f"{run['seconds']:13.2f} s {gigabytes:9.2f} GB {run['seconds'] * times:14.1f} s"
+        seconds, processor = run["seconds"], run["cpu_seconds"]
+        cells = (
+            f"{seconds:13.2f} s {processor:8.2f} s {gigabytes:8.2f} GB {processor * times:14.1f} s"
+        )
         print(f"{name:24}{cells} {gigabytes * times:8.1f} GB", flush=True)
     heavy = [n for n in HEAVY if n.startswith(only)]
-    return {"measured": measured, "extrapolated": extrapolated(rows, heavy, tiny)}
+    return {
+        "machine": machine(),
+        "measured": measured,
+        "extrapolated": extrapolated(rows, heavy, tiny),
+    }
 
 
 def main() -> None:
@@ -202,14 +240,14 @@ def main() -> None:
     print(f"{'selector':26}", *[f"{n:>20,}" for n in sizes], "growth s, MB   complexity")
     table = {}
     for name in wanted:
-        runs = [in_fresh_process((name, n)) for n in sizes]
+        runs = [in_fresh_process(name, n) for n in sizes]
         pair = runs[-2:] if len(runs) > 1 else runs * 2
         exponents = {
             key: growth(*pair, key) if len(runs) > 1 else None for key in ("seconds", "added_bytes")
         }
         show(name, runs, exponents)
         table[name] = {"runs": runs, "growth": exponents, "complexity": complexity(name)}
-    paper = in_fresh_process(("icons", PAPER[0]))
+    paper = in_fresh_process("icons", PAPER[0])
     line = f"{paper['seconds']:.2f} s ({paper['cpu_seconds']:.2f} s of processor time), "
     line += f"{paper['added_bytes'] / 2**20:.0f} MB"
     print(f"icons vote on {PAPER[0]:,} x {PAPER[1]} scores: {line}")

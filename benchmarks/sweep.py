@@ -5,7 +5,8 @@
 The sweep is icons and random over five budgets and three seeds with full data: 33 jobs of the tiny
 world, from an empty cache; `--quick` takes a small world and 5 jobs. Prints seconds of
 `executor=inline`, of `executor=local` and their ratio; the seconds of a fresh-process step beyond
-its work; and of the same sweep when all of it is cached.
+its work; of the same sweep when all of it is cached; and of 200 cached jobs of a small world (50
+budgets, four seeds of random selection), once with reports on each and once with those there too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,10 +27,14 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 SWEEP = ["selector=icons,random", "budget=0.05,0.1,0.2,0.4,0.6", "seed=0,1,2"]
-QUICK = [
-    *("selector=icons,random", "budget=0.1,0.2", "data.world.pool_size=400"),
-    *("data.world.test_rows=24", "data.world.validation_rows=12", "finetune.epochs=1"),
+SMALL = [
+    *("data.world.pool_size=400", "data.world.test_rows=24", "data.world.validation_rows=12"),
 ]
+MANY = [
+    *("selector=random", "stages=[select]", "seed=0,1,2,3"),
+    f"budget={','.join(f'{percent / 100:g}' for percent in range(1, 51))}",
+]
+QUICK = ["selector=icons,random", "budget=0.1,0.2", "finetune.epochs=1", *SMALL]
 STEPS = 8
 
 
@@ -67,6 +73,13 @@ def fresh_process_seconds() -> float:
         return statistics.median(ledger.seconds[fp] for fp in steps[1:])
 
 
+def many_cached_jobs(output: Path) -> dict[str, float]:
+    """Return the seconds of 200 jobs of which every step is finished, and then every report."""
+    run(output, *MANY, *SMALL, "logger=none")
+    shutil.rmtree(output / "runs")
+    return {name: run(output, *MANY, *SMALL) for name in ("cached_200_reports_s", "cached_200_s")}
+
+
 def main() -> None:
     """Measure, print a table, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,6 +98,7 @@ def main() -> None:
         ):
             figures[name] = run(Path(folder) / where, *overrides, *more)
             print(f"{name} {figures[name]:.1f}", flush=True)
+        figures |= many_cached_jobs(Path(folder) / "many")
     figures["inline_over_local"] = figures["inline_s"] / figures["local_s"]
     table = Table(title=f"sweep, {arguments.workers} workers")
     table.add_column("figure")

@@ -12,14 +12,14 @@ from icons_repro.core.settings import DataSettings, LoraSettings, RecordPolicy
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import build_records
 from icons_repro.data.target_tasks import build_targets, find_tasks
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.world import build_world
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, gradient_parameters
-from icons_repro.models.tiny import write_tiny_base
+from icons_repro.tiny.model import write_tiny_base
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.world import build_world
 
 LEARNING_RATE = 3e-3
 

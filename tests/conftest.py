@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from longest import LONGEST
 
 settings.register_profile("fuzz", max_examples=10_000)
 
@@ -16,10 +17,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; see `make test`, which keeps this order."""
+    here = Path(__file__).parent
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def turn(item: pytest.Item) -> int:
+        inside = item.path.is_relative_to(here)
+        return place.get(item.path.relative_to(here).as_posix() if inside else "", len(place))
+
+    items.sort(key=turn)
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped base as a plain Hugging Face folder."""
-    from icons_repro.models.tiny import write_tiny_base
+    from icons_repro.tiny.model import write_tiny_base
 
     folder = tmp_path_factory.mktemp("base")
     write_tiny_base(folder)
@@ -31,8 +44,8 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world of 300 rows, with its pool read into records."""
     from icons_repro.core.settings import RecordPolicy
     from icons_repro.data.records import build_records
-    from icons_repro.data.tiny.settings import WorldSettings
-    from icons_repro.data.tiny.world import build_world
+    from icons_repro.tiny.settings import WorldSettings
+    from icons_repro.tiny.world import build_world
 
     folder = tmp_path_factory.mktemp("world")
     build_world(folder, WorldSettings(seed=7, pool_size=300, validation_rows=8, test_rows=20))

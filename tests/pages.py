@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 PAGES = [
-    ROOT / "README.md",
+    *(ROOT / f"{page}.md" for page in ("README", "CHANGELOG", "CONTRIBUTING")),
     ROOT / "benchmarks" / "README.md",
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("experiments/*/README.md")),
@@ -25,7 +25,8 @@ def comments(path: Path) -> str:
     """Return a YAML file's comments, and of `config.yaml` the help as well."""
     lines = path.read_text().splitlines()
     found = [line.partition("#")[2].strip() for line in lines if "#" in line]
-    return "\n".join(found + (lines if path.name == "config.yaml" else []))
+    shown = [line.replace("${command:}", "python run.py") for line in lines]
+    return "\n".join(found + (shown if path.name == "config.yaml" else []))
 
 
 def text(path: Path) -> str:

@@ -10,18 +10,24 @@ PACKAGE = Path(__file__).parents[1] / "src" / "icons_repro"
 ALLOWED = {
     "core": set(),
     "data": {"models"},
-    "models": {"data"},  # models/tiny_clip is trained on the tiny world's captions
+    "models": set(),
+    "tiny": {"data", "models", "training"},
     "training": {"data", "models"},
     "gradients": {"models"},
     "influence": {"gradients"},
-    "features": {"data", "models", "training"},
+    "features": {"data", "influence", "models", "training"},
     "selection": {"influence", "features"},
     "evaluation": {"models"},
     "export": {"data", "evaluation", "models"},
     "tracking": set(),
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},
-    "report": {"evaluation", "tracking", "config", "costs", "experiment", "engine"},
+    "studies": {"data", "evaluation", "features", "influence", "models", "report"},
+    "report": {
+        *("evaluation", "tracking", "config", "experiment", "engine"),
+        *("data", "influence"),
+    },
+    "preflight": {"config", "data", "engine", "evaluation", "experiment", "graph"},
 }
 """What a package may import besides itself and core."""
 JOBS = {
@@ -65,6 +71,54 @@ def test_imports_point_one_way(path: Path) -> None:
             assert name.split(".")[1] in allowed, f"{here} imports {name}"
 
 
+def test_only_the_wiring_knows_of_the_tiny_world() -> None:
+    """What serves every pool must not lean on the one that ships."""
+    knows = {part(path) for path in FILES for name in imports(path) if "tiny" in name.split(".")}
+    assert knows == {"tiny", "config", "graph"}
+
+
+def test_no_two_files_lean_on_each_other() -> None:
+    """Imports inside functions and for types count too; a step and what it does are one thing."""
+    modules = {module_of(path): path for path in FILES}
+    reads = {module: read_by(path, set(modules)) for module, path in modules.items()}
+    circles = [
+        circle
+        for circle in strongly_connected(reads)
+        if {module.rpartition(".")[2] for module in circle} != {"jobs", "stage"}
+    ]
+    # a step's `run` is given its Work, which names the step and the cache: for types alone
+    assert circles == [{f"icons_repro.core.{name}" for name in ("cache", "step", "work")}]
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def read_by(path: Path, modules: set[str]) -> set[str]:
+    """Return the modules of the package that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= named & modules or {node.module}
+    return found & modules
+
+
+def strongly_connected(reads: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of two or more that reach each other."""
+    reach = {module: set(direct) for module, direct in reads.items()}
+    for middle in reads:
+        for seen in reach.values():
+            if middle in seen:
+                seen |= reach[middle]
+    groups = {frozenset({m} | {o for o in reach[m] if m in reach[o]}) for m in reads}
+    return [set(group) for group in groups if len(group) > 1]
+
+
 def is_step_type(module: str) -> bool:
     """Steps are values that any package may name; what they do is their package's own."""
     return module.endswith(".stage")
@@ -80,7 +134,9 @@ def test_a_step_type_imports_nothing_heavy(path: Path) -> None:
         for name in names:
             assert (name or "").split(".")[0] not in LIGHT
             inner = (name or "").startswith("icons_repro.") and not is_step_type(name or "")
-            assert not inner or name.split(".")[1] in {"core", "data"}, f"{path} imports {name}"
+            assert not inner or name.split(".")[1] in {"core", "data", part(path)}, (
+                f"{path} imports {name}"
+            )
 
 
 def test_the_engine_reads_in_one_sitting() -> None:

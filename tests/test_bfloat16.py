@@ -54,9 +54,10 @@ def test_every_benchmark_is_scored_and_every_row_has_influence(output: Path) -> 
     results = json.loads(path.read_text())
     assert len(results["benchmarks"]) == 7
     assert {score["status"] for score in results["benchmarks"].values()} == {"ok"}
-    influence = pq.read_table(results["influence"]).to_pandas()
+    influence = pq.read_table(results["influence"])
     assert len(influence) == 100
-    assert np.isfinite(influence.select_dtypes("number").to_numpy()).all()
+    for task in set(influence.column_names) - {"position", "key"}:
+        assert np.isfinite(influence[task].to_numpy()).all()
 
 
 def test_what_was_trained_is_float32(output: Path) -> None:

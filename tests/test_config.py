@@ -4,10 +4,19 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from icons_repro.config import USED_DEVICES, config_hash, register, typed
+from icons_repro.config import (
+    USED_DEVICES,
+    config_hash,
+    explain_override,
+    leaf_keys,
+    register,
+    typed,
+)
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.names import RENAMED, new_name
 from icons_repro.graph import Graph
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +81,9 @@ def test_the_run_directory_follows_what_changes_the_result() -> None:
 
 @pytest.mark.parametrize("setup", ["tiny", "llava_665k"])
 def test_each_kind_of_work_can_be_given_resources_on_the_command_line(setup: str) -> None:
+    asked = (f"resources.{kind}={{gpus: 2, memory_gb: 64}}" for kind in USED_DEVICES)
+    found = settings(f"setup={setup}", *asked)
     for kind in USED_DEVICES:
-        found = settings(f"setup={setup}", f"resources.{kind}={{gpus: 2, memory_gb: 64}}")
         assert (found.resources[kind].gpus, found.resources[kind].memory_gb) == (2, 64)
 
 
@@ -90,6 +100,7 @@ def select_with(override: str) -> None:
         ("finetune.epochs=many", r"finetune.epochs='many'.*integer"),
         ("data.on_bad_row=ignore", r"data.on_bad_row='ignore'.*'error' or 'skip'"),
         ("+data.on_bad_rows=skip", r"unknown key data.on_bad_rows; did you mean on_bad_row\?"),
+        ("+finetune.steps=same_steps", r"unknown key finetune.steps; it is finetune.regime now"),
         ("data.world.pool_size=3", r"pool_size=3 must be at least"),
         ("selector.percentile=120", r"percentile"),
     ],
@@ -112,10 +123,34 @@ def test_a_misspelt_key_on_the_command_line_names_the_nearest_one(tmp_path: Path
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "projector=srht",
+        "projector.dim=64",
+        "finetune.steps=same_steps",
+        "gradients.val_feature=sgd",
+    ],
+)
+def test_a_renamed_key_on_the_command_line_names_its_new_name(override: str) -> None:
+    with pytest.raises(HydraException) as refused:
+        composed(override)
+    key = override.partition("=")[0]
+    said = explain_override(str(refused.value), composed())
+    assert said == f"unknown key {key}; it is {new_name(key)} now."
+
+
+def test_the_new_name_of_every_renamed_key_is_a_key() -> None:
+    leaves = set(leaf_keys(composed()))
+    for old, new in RENAMED.items():
+        assert any(key == new or key.startswith(f"{new}.") for key in leaves), new
+        assert not any(key == old or key.startswith(f"{old}.") for key in leaves), old
+
+
 def test_help_shows_commands_and_choices(tmp_path: Path) -> None:
     result = run("--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert "python run.py plan=true" in result.stdout
+    assert f"{ROOT / 'run.py'} plan=true" in result.stdout  # as it was started
     assert "selector: " in result.stdout
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pages import CONF, CONFIGS, PAGES, ROOT, anchors, commands, name, overrides, spans, text
 
 from icons_repro.config import register
-from icons_repro.features.load import LOADERS
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.selection.resolve import build_selector
 
 SETUPS = sorted(path.stem for path in (CONF / "setup").glob("*.yaml"))
@@ -77,8 +77,8 @@ def test_faults_are_numbered_from_one_and_only_those_are_cited() -> None:
 
 
 def test_no_shipped_file_cites_a_note_that_no_reader_has() -> None:
-    """A page in capitals is this README, or another project's page."""
-    known = {"README.md"} | {Path(path).name for path in ELSEWHERE}
+    """A page in capitals is one of ours, or another project's page."""
+    known = {page.name for page in PAGES} | {Path(path).name for path in ELSEWHERE}
     for file in [*SHIPPED, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "run.py"]:
         cited = set(re.findall(r"\b[A-Z][A-Z_]*\.md\b", file.read_text()))
         assert cited <= known, f"{name(file)} cites {cited - known}"
@@ -214,7 +214,7 @@ def test_the_page_of_features_has_each_feature_and_who_reads_it() -> None:
     page = (ROOT / "docs" / "features.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", page, re.MULTILINE)
     readers = {feature: set(re.findall(r"\w+", by)) for feature, by in rows}
-    assert set(readers) == set(LOADERS)
+    assert set(readers) == set(FEATURES)
     for path in sorted((CONF / "selector").glob("*.yaml")):
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         assert isinstance(config, dict)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
+from graphs import CONF, graph
 
-from icons_repro.config import register, typed
 from icons_repro.core.step import PLACEMENT, Step, from_json, ordered, to_json
-from icons_repro.graph import Graph
+from icons_repro.engine.executors import resolved
+from icons_repro.engine.resources import of_step
 
-CONF = Path(__file__).parents[1] / "conf"
 FEATURES = (
     *("influence", "influence_less", "influence_as_released", "validation_counts", "truth"),
     *("forward_stats", "coincide", "clip", "self_filter", "instance_gradients", "answer_words"),
@@ -25,16 +23,6 @@ SOMEWHERE = {
     "how": ("threads", "workers", "devices", "token_budget", "batch_size", "resume_seconds"),
     "where": ("accelerator", "num_nodes", "strategy", "path", "num_workers"),
 }
-
-
-def graph(*overrides: str) -> Graph:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
-    return Graph(typed(config))
 
 
 def every_step(released: Path) -> dict[str, Step]:
@@ -148,3 +136,25 @@ def test_how_and_where_it_runs_is_in_no_name(
         goals = [g.scores(g.adapter(chosen, 0)), *(g.feature(n) for n in FEATURES[:-1])]
         names.append([step.fingerprint for step in ordered(goals)])
     assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    ("selector", "device"),
+    [
+        *(("semdedup", "cuda"), ("coincide", "cuda"), ("self_sup", "cuda"), ("d2_pruning", "cuda")),
+        *(("self_filter", "cuda"), ("icons", "cpu"), ("random", "cpu")),
+    ],
+)
+def test_only_what_clusters_or_searches_takes_a_gpu_to_select(selector: str, device: str) -> None:
+    g = graph("trainer=gpu", f"selector={selector}")
+    step = g.selection(g.config.selector, 0.2, 0)
+    assert step.device == device
+    table = resolved(g.config.resources, {"select": 1}, True, 1)
+    assert of_step(table, step).gpus == (device == "cuda")
+    without = graph("trainer=gpu", f"selector={selector}", "resources.select.gpus=0")
+    assert without.selection(without.config.selector, 0.2, 0).device == "cpu"
+
+
+def test_an_index_that_faiss_compresses_stays_on_the_cpu() -> None:
+    g = graph("trainer=gpu", "selector=d2_pruning", "selector.index='IVF100,PQ16np'")
+    assert g.selection(g.config.selector, 0.2, 0).device == "cpu"

@@ -2,8 +2,8 @@
 
 import json
 import os
+import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import benchmark_files as made
 import numpy as np
 import pytest
+from forked import run_forked
 
-ROOT = Path(__file__).parents[1]
 TINY_PARTS = [
     *("model=tiny", "lora=tiny", "warmup=tiny", "finetune=tiny", "features=tiny", "trainer=cpu"),
     "data.blocks=null",
@@ -97,17 +97,14 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(
-    data: Path, *arguments: str, parts: Sequence[str] = (*TINY_PARTS, *PAPER_PARTS)
+    data: Path,
+    *arguments: str,
+    parts: Sequence[str] = (*TINY_PARTS, *PAPER_PARTS),
+    columns: int = 240,
 ) -> subprocess.CompletedProcess[str]:
     here = {"ICONS_DATA": str(data), "ICONS_OUTPUT": str(data / "outputs")}
-    here |= {"OMP_NUM_THREADS": "1", "COLUMNS": "240"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, *parts],
-        env=os.environ | here,
-        cwd=data,
-        capture_output=True,
-        text=True,
-    )
+    here |= {"OMP_NUM_THREADS": "1", "COLUMNS": str(columns)}
+    return run_forked([*arguments, *parts], data, os.environ | here)
 
 
 @pytest.mark.parametrize("setup", list(SETUPS))
@@ -127,6 +124,24 @@ def test_a_setup_looks_ahead_draws_its_targets_and_selects(setup: str, data: Pat
     positions = np.load(chosen / "positions.npy")
     assert len(positions) == usable // 5
     assert json.loads((chosen / "subset.json").read_text()) == [rows[i] for i in positions]
+
+
+def test_the_plan_prints_whole_numbers_in_eighty_columns(data: Path) -> None:
+    pool, images, rows_of, _ = SETUPS["llava_665k"]
+    (data / pool).parent.mkdir(exist_ok=True)
+    (data / pool).write_text(json.dumps(list(rows_of(data / images))))
+    plan = ["setup=llava_665k", "plan=true", "data.blocks=null", "targets.tasks=[gqa,textvqa]"]
+    for name in ("language", "vision", "projector"):
+        (data / name).mkdir()
+        (data / name / "config.json").write_text("{}")
+        plan.append(f"model.{name}={data / name}")
+    result = run(data, *plan, parts=(), columns=80)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    words = set(result.stdout.replace("│", " ").split())
+    assert {"665,298", "64,002", "1,040", "319,815,680"} <= words
+    assert "…" not in result.stdout
+    assert sum(bool(re.fullmatch("[0-9a-f]{16}", word)) for word in words) >= 8, "fingerprints"
 
 
 def test_a_missing_image_stops_preflight_with_the_remedy(data: Path) -> None:

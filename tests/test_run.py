@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import SOURCE, run_forked
 
 from icons_repro.core.types import content_key
 
@@ -28,25 +29,26 @@ pytestmark = pytest.mark.e2e
 def run(
     output: Path, *arguments: str, small: bool = True, path: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
+    words = [*arguments, *(SMALL if small else [])]
+    return run_forked(words, output, environment(output), path)
+
+
+def environment(output: Path) -> dict[str, str]:
+    return os.environ | {
         "ICONS_OUTPUT": str(output),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": path,
+        "PYTHONPATH": SOURCE,
     }
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, *(SMALL if small else [])],
-        env=environment,
-        cwd=output,
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs of `experiment=icons_20pct`, run once for this file."""
     folder = tmp_path_factory.mktemp("outputs")
-    result = run(folder, "experiment=icons_20pct")
+    command = [sys.executable, str(ROOT / "run.py"), "experiment=icons_20pct", *SMALL]
+    result = subprocess.run(
+        command, env=environment(folder), cwd=folder, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     (folder / "screen.txt").write_text(result.stdout)
     (folder / "errors.txt").write_text(result.stderr)
@@ -107,6 +109,21 @@ def test_the_screen_ends_with_the_table_the_files_and_what_to_try(output: Path) 
         assert words in screen
     shown = (output / "screen.txt").read_text() + (output / "errors.txt").read_text()
     assert "Warning" not in shown
+
+
+def test_the_page_holds_all_rows_and_every_answer_with_its_picture(output: Path) -> None:
+    (page,) = output.glob("runs/tiny/icons_20pct/icons-b0.2-s0-*/report.html")
+    text = page.read_text()
+    found = {}
+    for name in ("rows-data", "answers-data"):
+        _, _, rest = text.partition(f'<script type="application/json" id="{name}">')
+        found[name] = json.loads(rest.partition("</script>")[0])
+    rows, answers = found["rows-data"], found["answers-data"]
+    assert len(rows["key"]) == 400
+    assert sum(flag & 1 for flag in rows["flags"]) == 80
+    assert "random 0.2, seed 0" in rows["others"]
+    assert answers["models"] == ["this run", "full", "random"]
+    assert min(answers["image"]) >= 0
 
 
 def test_the_metrics_file_holds_every_step_of_every_training(output: Path) -> None:
@@ -276,10 +293,10 @@ def test_a_target_task_without_rows_is_an_error_naming_its_file(output: Path) ->
 
 def test_direct_influence_is_that_of_an_unprojected_store(output: Path) -> None:
     found = {}
-    features = ("gradients.train_feature=sign", "gradients.val_feature=sgd")
+    features = ("gradients.train_direction=sign", "gradients.val_direction=sgd")
     for name, settings in {
         "direct": ("gradients.mode=direct",),
-        "stored": ("projector=none", "gradients.dtype=float32"),
+        "stored": ("projection=none", "gradients.dtype=float32"),
     }.items():
         result = run(
             output, *settings, *features, f"seed={len(name)}{len(found)}", "stages=[select]"
@@ -300,6 +317,9 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
     assert "the language model has the layers 0 to 3" in result.stdout
     assert "The same command computes what is missing" in result.stdout
     assert "Traceback" not in result.stderr
+    page = output / "runs" / "tiny" / "icons_20pct" / "sweep.html"
+    assert "Runs that enter no number" in page.read_text()
+    assert "the language model has the layers 0 to 3" in page.read_text()
     (random,) = output.glob("runs/tiny/icons_20pct/random-b0.15-*/results.json")
     assert json.loads(random.read_text())["n_selected"] == 60
     logs = list(output.glob("cache/logs/coincide/*.log"))
@@ -307,6 +327,7 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
     result = run(output, *sweep, *local)
     assert result.returncode == 0, result.stderr[-3000:]
     assert list(output.glob("runs/tiny/icons_20pct/coincide-b0.15-*/results.json"))
+    assert "Runs that enter no number" not in page.read_text()
 
 
 def test_inline_and_local_choose_and_score_alike(output: Path) -> None:
@@ -344,7 +365,7 @@ def test_a_stopped_run_says_so_in_a_line_and_goes_on(
     command = [sys.executable, str(ROOT / "run.py"), *SMALL[:-1], "finetune.epochs=40", seed]
     process = subprocess.Popen(
         [*command, f"executor={executor}", "workers=2", "reference=none", "stages=[finetune]"],
-        env=os.environ | {"ICONS_OUTPUT": str(output), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+        env=environment(output),
         cwd=output,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,12 +1,15 @@
-"""`hydra/launcher=engine`: Hydra looks for launchers in this namespace alone."""
+"""`hydra/launcher=engine`, and plugins' config folders: Hydra looks in this namespace alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -27,6 +30,19 @@ class EngineLauncher(Launcher):
         from icons_repro.launcher import launch
 
         return launch(self.context, self.config, job_overrides, initial_job_idx)
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Appends the `conf` folders of installed plugins to this program's config tree."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Leave other programs of this environment that use Hydra as they are."""
+        from icons_repro.core import plugins
+
+        mains = [Path(part.path.removeprefix("file://")) for part in search_path.get_path()]
+        if plugins.CONF.resolve() in [path.resolve() for path in mains]:
+            for name, folder in plugins.folders("conf").items():
+                search_path.append(f"plugin {name}", f"file://{folder}")
 
 
 ConfigStore.instance().store(

@@ -1,10 +1,10 @@
-"""The public names: gradients -> projector -> store -> influence -> vote, from Python alone.
+"""The public names: gradients -> projection -> store -> influence -> vote, from Python alone.
 
 Nothing here needs Hydra. Shapes: B samples in a batch, D parameters, d projected, N rows, T tasks.
 
     PerSampleGradients(model, parameters)(batch)      one [B, *shape] per parameter, and losses [B]
-    build_projector(layout, kind, dim, seed)          rows [B, D] -> [B, d]
-    extract(gradients, projector, data, folder)       GradientStore of N normalised rows [N, d]
+    build_projection(layout, kind, dim, seed)          rows [B, D] -> [B, d]
+    extract(gradients, projection, data, folder)       GradientStore of N normalised rows [N, d]
     score(train, {task: validation, ...})             InfluenceMatrix, float32 [N, T]
     task_directions(...), score_direct(...)           the same, exact, without projection or store
     vote(influence.values, percentile)                votes [N]
@@ -14,12 +14,17 @@ from __future__ import annotations
 
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.gradients.direct import TaskDirections, score_direct, task_directions
+from icons_repro.gradients.directions import (
+    AdamDirection,
+    SgdDirection,
+    SignDirection,
+    build_direction,
+)
 from icons_repro.gradients.extract import extract
-from icons_repro.gradients.features import AdamFeature, SgdFeature, SignFeature, build_feature
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.projections import Projection, build_projection
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer, pending, remaining_batches
@@ -28,19 +33,19 @@ from icons_repro.influence.score import reduce_subtasks, score, weighted_sum
 from icons_repro.models.lora import gradient_parameters
 
 __all__ = [
-    "AdamFeature",
+    "AdamDirection",
     "GradientStore",
     "InfluenceMatrix",
     "ParameterLayout",
     "PerSampleGradients",
-    "Projector",
+    "Projection",
     "RowStatus",
-    "SgdFeature",
-    "SignFeature",
+    "SgdDirection",
+    "SignDirection",
     "TaskDirections",
     "TokenLimits",
-    "build_feature",
-    "build_projector",
+    "build_direction",
+    "build_projection",
     "choose_attention",
     "extract",
     "gradient_parameters",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -16,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.invocation import command
+from icons_repro.core.names import nearest, new_name
 from icons_repro.core.settings import (
     BenchmarkGroup,
     ExecutorSettings,
@@ -32,7 +33,9 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
+from icons_repro.core.trees import TARGET, targets
 from icons_repro.engine.resources import Resources
+from icons_repro.tiny.settings import WorldSettings
 
 Stage = Literal[
     "preflight",
@@ -57,7 +60,7 @@ USED_DEVICES: Mapping[str, bool | None] = {
     "extract": False,
     "features": False,
     "score": None,
-    "select": None,
+    "select": False,
     "finetune": True,
     "evaluate": False,
     "export": None,
@@ -85,6 +88,8 @@ class RunConfig:
     scale: Literal["tiny", "paper"]
     budget: float
     seed: int
+    selection_seed: int | None
+    """Seed of random selection alone; None: `seed`, which fine-tuning has too."""
     stages: list[Stage]
     plan: bool
     verify: bool
@@ -102,7 +107,8 @@ class RunConfig:
     pretrain: PretrainSettings
     finetune: TrainSettings
     gradients: GradientSettings
-    projector: dict[str, Any]
+    projection: dict[str, Any]
+    """The random projection of gradients."""
     features: FeatureSettings
     influence: dict[str, Any]
     """What influence is measured with; see influence/sources/."""
@@ -124,13 +130,27 @@ def typed(config: DictConfig) -> RunConfig:
     Raises `ConfigError` naming the first unknown or ill-typed key, with the nearest right one.
     """
     tree = as_dict(config, resolve=True)
+    _refuse_classes(tree)
     _refuse_unknown(tree, RunConfig, "")
     try:
-        return TypeAdapter(RunConfig).validate_python(tree)
+        return _adapter().validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{key}={first['input']!r}: {first['msg'].lower()}.") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[RunConfig]:
+    """Return what checks a config; made once, since a sweep checks hundreds."""
+    return TypeAdapter(RunConfig)
+
+
+def _refuse_classes(tree: Mapping[str, Any]) -> None:
+    """Refuse a `_target_` anywhere but where a selector is chosen: configs are data."""
+    for key in targets(tree):
+        if not re.fullmatch(r"(selector|references\.\w+)\..+", key):
+            raise ConfigError(f"{key}: only selector.{TARGET} names a class; see docs/trust.md.")
 
 
 def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:
@@ -138,7 +158,7 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
     names = [f.name for f in fields(settings)]
     for key, value in tree.items():
         if key not in names:
-            raise ConfigError(f"unknown key {prefix}{key}{nearest(str(key), names)}")
+            raise ConfigError(_unknown(f"{prefix}{key}", str(key), names))
         inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
         if not inner or not isinstance(value, Mapping):
             continue
@@ -149,10 +169,11 @@ def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> Non
             _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the known word most like `word`, or a full stop."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else "."
+def _unknown(key: str, word: str, known: Iterable[str]) -> str:
+    """Say that there is no `key`; `known` are the right words that `word` may be meant as."""
+    renamed = new_name(key)
+    hint = f"; it is {renamed} now." if renamed else nearest(word, known)
+    return f"unknown key {key}{hint}"
 
 
 def explain_override(message: str, config: DictConfig) -> str:
@@ -162,7 +183,7 @@ def explain_override(message: str, config: DictConfig) -> str:
         return message
     keys = list(leaf_keys(config))
     known = keys + sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
-    return f"unknown key {match[1]}{nearest(match[1], known)}"
+    return _unknown(match[1], match[1], known)
 
 
 def as_dict(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
@@ -199,23 +220,29 @@ def defaults_of(settings: type) -> dict[str, Any]:
     hints = get_type_hints(settings)
     tree: dict[str, Any] = {}
     for field in fields(settings):
-        if is_dataclass(hints[field.name]):
-            tree[field.name] = defaults_of(hints[field.name])
-        elif field.default is not MISSING:
+        if field.default is not MISSING:
             tree[field.name] = field.default
         elif field.default_factory is not MISSING:
-            tree[field.name] = field.default_factory()
+            made = field.default_factory()
+            plain = is_dataclass(made) and not isinstance(made, type)
+            tree[field.name] = asdict(made) if plain else made
+        elif is_dataclass(hints[field.name]):
+            tree[field.name] = defaults_of(hints[field.name])
     return tree
 
 
 @cache
 def register() -> None:
-    """Tell Hydra `${config_hash:}` and the settings' defaults, once.
+    """Tell Hydra `${config_hash:}`, `${command:}` and the settings' defaults, once.
 
     The defaults are the config named `settings`, first in `conf/config.yaml`'s list, so that any
     key can be set on the command line and no YAML file repeats a default.
     """
     OmegaConf.register_new_resolver("config_hash", config_hash)
+    OmegaConf.register_new_resolver("command", command)
+    ConfigStore.instance().store(
+        group="data/world", name="settings", node=defaults_of(WorldSettings)
+    )
     table = {kind: defaults_of(Resources) for kind in USED_DEVICES}
     ConfigStore.instance().store(
         name="settings", node={**defaults_of(RunConfig), "resources": table}

@@ -32,9 +32,10 @@ class Experiment:
         return self._line(THIS_RUN, self.config.selector, self.config.budget)
 
     def _line(self, name: str, selector: Mapping[str, Any], budget: float) -> Line:
-        seed = self.config.seed
-        selection = self.graph.selection(selector, budget, seed)
-        adapter = self.graph.adapter(selection, seed)
+        c = self.config
+        draw = c.seed if c.selection_seed is None else c.selection_seed
+        selection = self.graph.selection(selector, budget, draw)
+        adapter = self.graph.adapter(selection, c.seed)
         scored = "evaluate" in self.config.stages
         return Line(name, selection, adapter, self.graph.scores(adapter) if scored else None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,12 @@ from icons_repro.core.settings import (
 )
 from icons_repro.core.step import Step
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.data.stage import AnswerWords, DrawnTargets, Pool, ReleasedKeys, Targets
+from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.stage import World
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
+from icons_repro.features.extra import pool_feature
 from icons_repro.features.stage import (
     ClipPass,
     CoincidePass,
@@ -47,11 +46,13 @@ from icons_repro.influence.stage import (
     Influence,
     InfluenceOverEpochs,
 )
-from icons_repro.models.stage import SHIPPED, AssembledBase, Base, FolderBase, TinyBase
+from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
-from icons_repro.training.stage import FineTune, FullRunWarmUp, Pretrain, SliceWarmUp
+from icons_repro.tiny.stage import Pretrain, World, tiny_base, tiny_world
+from icons_repro.tiny.weights import TINY_CLIP
+from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp
 
 
 class Graph:
@@ -71,12 +72,7 @@ class Graph:
     def world(self) -> World | None:
         """The tiny world, or None where the data are the user's."""
         settings = self.config.data.world
-        if settings is None:
-            return None
-        try:
-            return World(settings=WorldSettings(**settings))
-        except TypeError as error:
-            raise ConfigError(f"data.world: {error}.") from error
+        return None if settings is None else tiny_world(settings)
 
     @cached_property
     def pool(self) -> Pool:
@@ -119,7 +115,7 @@ class Graph:
 
     def _base(self, settings: ModelSettings) -> Base:
         if settings.kind == "tiny":
-            return self._tiny_base(settings)
+            return tiny_base(settings, self.index)
         needed = {"folder": ("folder",), "assembled": ("language", "vision", "projector")}
         names = {part: getattr(settings, part) for part in needed[settings.kind]}
         unset = [part for part, name in names.items() if name is None]
@@ -133,17 +129,6 @@ class Graph:
         if settings.template is None:
             raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
         return AssembledBase(**refs, template=settings.template)
-
-    def _tiny_base(self, settings: ModelSettings) -> TinyBase:
-        if settings.folder:
-            raise ConfigError(
-                "model.folder is set, but the model is the tiny one: add model=local."
-            )
-        shipped = folder_ref(SHIPPED / "tiny_base", self.index)
-        if settings.width != ModelSettings.width:
-            narrow = folder_ref(SHIPPED / "tiny_narrow", self.index)
-            shipped = replace(shipped, files={**shipped.files, **narrow.files})
-        return TinyBase(width=settings.width, shipped=shipped)
 
     @cached_property
     def pretrained(self) -> Pretrain:
@@ -161,7 +146,7 @@ class Graph:
     @cached_property
     def full_run_warmup(self) -> FullRunWarmUp:
         """The adapter of the run over the whole pool, part of the way."""
-        recipe = replace(self.config.finetune, steps="same_epochs")
+        recipe = replace(self.config.finetune, regime="same_epochs")
         stop = self.config.warmup.full_run_steps
         return FullRunWarmUp(**self._trained, train=recipe, stop_after=stop)
 
@@ -182,14 +167,14 @@ class Graph:
         self, settings: GradientSettings, epoch: int | None = None
     ) -> PoolGradients:
         """The pool's gradients, after an epoch of the warm-up or at its end."""
-        recipe = self._recipe(settings, settings.train_feature, epoch)
+        recipe = self._recipe(settings, settings.train_direction, epoch)
         return PoolGradients(**self._at(settings), recipe=recipe, pool=self.pool)
 
     def target_gradients(
         self, settings: GradientSettings, epoch: int | None = None
     ) -> TargetGradients:
         """The target tasks' gradients."""
-        recipe = self._recipe(settings, settings.val_feature, epoch)
+        recipe = self._recipe(settings, settings.val_direction, epoch)
         return TargetGradients(**self._at(settings), recipe=recipe, targets=self.targets)
 
     def _at(self, settings: GradientSettings) -> dict[str, Any]:
@@ -203,15 +188,15 @@ class Graph:
         }
 
     def _recipe(
-        self, settings: GradientSettings, feature: str, epoch: int | None
+        self, settings: GradientSettings, direction: str, epoch: int | None
     ) -> GradientRecipe:
         stored = settings.mode == "store"
         last = settings.last_layers
         return GradientRecipe(
             parameters=settings.parameters if last is None else f"{settings.parameters}:last{last}",
             per_sample=settings.per_sample,
-            feature=feature,
-            projector=self.config.projector if stored else {},
+            direction=direction,
+            projection=self.config.projection if stored else {},
             dtype=settings.dtype if stored else "float32",
             epoch=epoch,
             token_budget=settings.token_budget,
@@ -242,7 +227,8 @@ class Graph:
         """The influence matrix of the run's source."""
         return self.source.influence(self)
 
-    def _influence_rows(self) -> Step:
+    @property
+    def influence_rows(self) -> Step:
         """The same by validation row. Raises `ConfigError` where the source has none."""
         step = self.source.by_validation_row(self)
         if step is None:
@@ -292,8 +278,8 @@ class Graph:
                 **self._at(settings),
                 pool=self.pool,
                 targets=self.targets,
-                recipe=self._recipe(settings, settings.train_feature, epoch),
-                val_feature=settings.val_feature,
+                recipe=self._recipe(settings, settings.train_direction, epoch),
+                val_direction=settings.val_direction,
                 **scored,
             )
         return Influence(
@@ -308,51 +294,33 @@ class Graph:
 
     def feature(self, name: str) -> Step:
         """Return the step that makes what a selector calls `name` in `requires`."""
-        makers: Mapping[str, Callable[[], Step | None]] = {
-            "influence": lambda: self.influence,
-            "influence_rows": self._influence_rows,
-            "influence_as_released_rows": lambda: self.gradient_rows(self._released_settings),
-            "influence_less_rows": lambda: self.gradient_rows(self._less_settings),
-            "influence_as_released": self._influence_as_released,
-            "influence_less": self._influence_less,
-            "validation_counts": lambda: self.targets,
-            "truth": lambda: self.world,
-            "forward_stats": self._forward,
-            "hidden_last": self._forward,
-            "hidden_mean": self._forward,
-            "hidden_weighted": self._forward,
-            "coincide": self._coincide,
-            "clip": self._clip,
-            "self_filter": self._self_filter,
-            "instance_gradients": self._instance_gradients,
-            "answer_words": lambda: AnswerWords(pool=self.pool),
-            "released_keys": self._released_keys,
-        }
-        if name not in makers:
-            raise ConfigError(f"no stage makes the feature {name!r}; known: {sorted(makers)}.")
-        step = makers[name]()
+        step = pool_feature(name).made_by(self)
         if step is None:
             raise ConfigError(f"the feature {name!r} exists only in the tiny world.")
         return step
 
-    def _forward(self) -> ForwardPass:
+    @property
+    def forward_pass(self) -> ForwardPass:
+        """Losses and hidden states of the pool."""
         return ForwardPass(**self._pass)
 
     def forward_passes(self) -> tuple[ForwardPass, TargetForwardPass]:
         """Losses and hidden states of the pool, and of the target tasks."""
         made = self._pass
         made.pop("pool")
-        return self._forward(), TargetForwardPass(**made, targets=self.targets)
+        return self.forward_pass, TargetForwardPass(**made, targets=self.targets)
 
     def clip_passes(self) -> tuple[ClipPass, TargetClipPass]:
         """CLIP's embeddings of the pool, and of the target tasks."""
-        own = self._clip()
+        own = self.clip_pass
         other = TargetClipPass(
             targets=self.targets, clip=own.clip, trainer=own.trainer, workers=own.workers
         )
         return own, other
 
-    def _coincide(self) -> CoincidePass:
+    @property
+    def coincide_pass(self) -> CoincidePass:
+        """COINCIDE's attention outputs of the pool."""
         return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
 
     @property
@@ -369,42 +337,48 @@ class Graph:
             "token_budget": settings.token_budget,
         }
 
-    def _clip(self) -> ClipPass:
+    @property
+    def clip_pass(self) -> ClipPass:
+        """CLIP's embeddings of the pool."""
         c = self.config
         if c.features.clip is None and self.world is None:
             raise ConfigError(
                 "features.clip is not set, and the CLIP that ships knows the tiny world alone: "
                 "choose features=llava15, or features.clip=FOLDER."
             )
-        clip = source_ref(c.features.clip or str(SHIPPED / "tiny_clip"), self.index)
+        clip = source_ref(c.features.clip or str(TINY_CLIP), self.index)
         return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
 
-    def _self_filter(self) -> SelfFilter:
+    @property
+    def self_filter(self) -> SelfFilter:
+        """Self-Filter's difficulty of the pool's rows."""
         c = self.config
         chosen = c.features.self_filter
         return SelfFilter(
             base=self.selection_base,
             pool=self.pool,
-            clip=self._clip(),
+            clip=self.clip_pass,
             settings=chosen,
             lora=c.lora if chosen.lora else None,
             encoding=self.encoding,
             trainer=c.trainer,
         )
 
-    def _instance_gradients(self) -> InstanceGradients:
+    @property
+    def instance_gradients(self) -> InstanceGradients:
         """TIVE's gradients: plain ones of the attention's LoRA, at the warm-up model."""
         settings = replace(
             self.config.gradients,
             mode="store",
             parameters=self.config.features.instance_parameters,
             last_layers=None,
-            train_feature="sgd",
+            train_direction="sgd",
             checkpoints="last",
         )
         return InstanceGradients(store=self.train_gradients(settings))
 
-    def _influence_as_released(self) -> Step:
+    @property
+    def influence_as_released(self) -> Step:
         """ICONS' released influence: part of the way of the full run, MME's gradients unscaled."""
         return self.gradient_influence(self._released_settings)
 
@@ -412,7 +386,8 @@ class Graph:
     def _released_settings(self) -> GradientSettings:
         return replace(self.config.gradients, checkpoints="full_run", normalise_subtasks=False)
 
-    def _influence_less(self) -> Step:
+    @property
+    def influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""
         return self.gradient_influence(self._less_settings)
 
@@ -421,12 +396,24 @@ class Graph:
         return replace(
             self.config.gradients,
             mode="store",
-            train_feature="adam",
-            val_feature="sgd",
+            train_direction="adam",
+            val_direction="sgd",
             checkpoints="epochs",
         )
 
-    def _released_keys(self) -> ReleasedKeys:
+    @property
+    def influence_as_released_rows(self) -> Step:
+        """`influence_as_released` by validation row."""
+        return self.gradient_rows(self._released_settings)
+
+    @property
+    def influence_less_rows(self) -> Step:
+        """`influence_less` by validation row."""
+        return self.gradient_rows(self._less_settings)
+
+    @property
+    def released_keys(self) -> ReleasedKeys:
+        """The content keys of the published subset `features.released`."""
         released = self.config.features.released
         if released is None:
             raise ConfigError(
@@ -449,7 +436,13 @@ class Graph:
             method=made.name,
             budget=str(budget),
             seed=seed,
+            device=self._clustering_device() if made.uses_device else "cpu",
         )
+
+    def _clustering_device(self) -> str:
+        """The trainer's device, unless `resources.select` gives selection no GPU."""
+        row = self.config.resources.get("select")
+        return "cpu" if row and row.gpus == 0 else self.config.trainer.device
 
     def adapter(self, chosen: Select, seed: int) -> FineTune:
         """The adapter trained on `chosen`, from the base model.
@@ -462,7 +455,7 @@ class Graph:
             base=self.base,
             pool=self.pool,
             selection=chosen,
-            train=replace(c.finetune, steps="same_epochs") if whole else c.finetune,
+            train=replace(c.finetune, regime="same_epochs") if whole else c.finetune,
             lora=c.lora,
             encoding=self.encoding,
             trainer=c.trainer,

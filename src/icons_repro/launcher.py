@@ -6,12 +6,14 @@ one after the other: it takes the union of their steps and works that off.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,11 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from icons_repro.config import explain_override, register
 from icons_repro.core.errors import UserError
+from icons_repro.core.plugins import CONF
 from icons_repro.core.stop import Stopped
-from icons_repro.pipeline import Job, run_all
+from icons_repro.pipeline import Job, run, run_all
 from icons_repro.sweep import close_sweep
 
 log = logging.getLogger(__name__)
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+"""What a disk says that is full, or not ours to write to."""
 
 
 def launch(
@@ -72,13 +77,28 @@ def compose_job(
     return job
 
 
-def command_line(main: Callable[[], None]) -> None:
-    """Run Hydra's `main`; turn errors that a person can act on into one clear message."""
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def _run_one(config: DictConfig) -> float | None:
+    return run(Job.of(config))
+
+
+def main() -> None:
+    """Run the command line: `run.py`, `python -m icons_repro` and `icons-repro` are all this.
+
+    Errors that a person can act on become one clear message.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
+    logging.raiseExceptions = False  # a log on a full disk: what must be written says so, once
     try:
-        main()
+        _run_one()
     except UserError as error:
         sys.exit(f"\nError: {error}")
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        place = error.filename or "the output folder"
+        sys.exit(f"\nError: {place}: {error.strerror}. Set ICONS_OUTPUT to a disk that has room.")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"\nError: {explain_override(str(error), _default_config())}")
     except (KeyboardInterrupt, Stopped) as stopped:
@@ -91,6 +111,5 @@ def command_line(main: Callable[[], None]) -> None:
 def _default_config() -> Any:
     """Return the config without any override, to look for the key that was meant."""
     GlobalHydra.instance().clear()
-    folder = Path(sys.argv[0]).resolve().parent / "conf"
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config")

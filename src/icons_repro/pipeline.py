@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.stop import heed_signals
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.engine.executors import Executor, OnMetrics, choose_executor, resolved
+from icons_repro.engine.executors import Executor, choose_executor, resolved
+from icons_repro.engine.inline import OnMetrics
 from icons_repro.engine.ledger import Failure, JobsLeftError, Ledger, State
 from icons_repro.engine.resources import check_table
 from icons_repro.experiment import Experiment
 
 log = logging.getLogger(__name__)
 PRELOAD = ("icons_repro.preload",)
+PROBE = 2**20
+"""Bytes that the cache must take before work starts."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
 
     With `plan=true` only say what would run; with the stage `preflight`, first what would stop it.
     """
-    from icons_repro.report.plan import plan_runs
+    from icons_repro.preflight.plan import plan_runs
     from icons_repro.report.reporter import Reporter
 
     quiet_third_parties()
@@ -96,6 +99,8 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     live = reporters[0] if len(jobs) == 1 else None
     executor = executor_of(first, live.on_metrics if live else None)
     executor.check(ledger)
+    early = EarlyReports(reporters if live is None else [], ledger)
+    ledger.on_finish = early
     try:
         if ledger.needed:
             executor.run(ledger)
@@ -103,7 +108,10 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
         log.info("%s", left)
         return [None] * len(jobs)
     else:
-        return [_report(reporter, ledger, len(jobs) == 1) for reporter in reporters]
+        return [
+            early.told[place] if place in early.told else _report(reporter, ledger, bool(live))
+            for place, reporter in enumerate(reporters)
+        ]
     finally:
         for reporter in reporters:
             reporter.close(failed=bool(ledger.failures))
@@ -131,8 +139,9 @@ def one_cache(jobs: Sequence[Job]) -> Cache:
     root = Path(roots.pop())
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
+        with tempfile.TemporaryFile(dir=root) as probe:
+            probe.write(bytes(PROBE))
+            probe.flush()
     except OSError as error:
         raise ConfigError(
             f"{root} cannot be written: {error.strerror}. Set ICONS_OUTPUT or paths.output."
@@ -152,12 +161,39 @@ def executor_of(settings: RunConfig, on_metrics: OnMetrics | None) -> Executor:
     return choose_executor(settings.executor, table, settings.workers, on_metrics, PRELOAD)
 
 
+@dataclass
+class EarlyReports:
+    """Reports on the runs of a sweep as they are finished, while the others go on."""
+
+    reporters: Sequence[Any]
+    ledger: Ledger
+    told: dict[int, Outcome] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)
+
+    def __call__(self) -> None:
+        """Report on what has become finished.
+
+        What goes wrong here must not stop the others' work: the last pass meets it again.
+        """
+        for place, reporter in enumerate(self.reporters):
+            goals = reporter.experiment.goals()
+            if place in self.tried or any(self.ledger.state(g) is not State.done for g in goals):
+                continue
+            self.tried.add(place)
+            try:
+                self.told[place] = _report(reporter, self.ledger, alone=False)
+            except Exception as error:
+                log.warning("a run could not be reported on yet: %s", error)
+
+
 def _report(reporter: Any, ledger: Ledger, alone: bool) -> Outcome:
     """Write one run's results and page; a run that failed says why instead."""
     goals = reporter.experiment.goals()
     causes = failures_of(goals, ledger)
     if causes:
-        return UserError("\n".join(_say(failure) for failure in causes))
+        cause = "\n".join(_say(failure) for failure in causes)
+        reporter.failed(cause)
+        return UserError(cause)
     missing = sum(ledger.state(step) is not State.done for step in ordered(goals))
     if missing:
         return UserError(f"{missing} of its steps are not computed yet")

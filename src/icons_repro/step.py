@@ -19,6 +19,7 @@ from icons_repro.core.build import Options, build, obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import UserError
+from icons_repro.core.faults import in_one_line
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step, from_json
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
@@ -51,7 +52,7 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
         return 1
     except Exception as error:  # the log says all, its last line the cause
         traceback.print_exc()
-        _say(f"Error: {type(error).__name__}: {error}")
+        _say(f"Error: {in_one_line(error, step)}")
         return 1
     finally:
         Heart.stop()

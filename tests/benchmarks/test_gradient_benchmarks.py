@@ -1,4 +1,4 @@
-"""The benchmarks of gradients, projectors and scoring run, and write the figures they promise."""
+"""The benchmarks of gradients, projections and scoring run, and write the figures they promise."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("script", "figures"),
     [
-        ("gradients.py", {"over_floor", "over_reference", "projector"}),
-        ("projectors.py", {"overlap", "overlap_dense", "overlap_int8", "overlap_bit1"}),
+        ("gradients.py", {"over_floor", "over_reference", "projection"}),
+        ("projections.py", {"overlap", "overlap_dense", "overlap_int8", "overlap_bit1"}),
         ("scoring.py", {"over_read", "over_read_warm", "peak_gb", "rows"}),
     ],
 )

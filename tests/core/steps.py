@@ -56,6 +56,10 @@ class Number(Step):
             raise UserError(f"number {self.value} is bad; choose another")
         if self.fails == "bug":
             raise ZeroDivisionError("by zero")
+        if self.fails == "disk":
+            Path("/dev/full").write_text("no room")  # as any write to a disk that is full
+        if self.fails == "memory":
+            bytearray(2**62)
         if self.fails == "killed-once" and calls(work.cache.root).count(f"number-{self.value}") < 2:
             os.kill(os.getpid(), signal.SIGKILL)
         total = sum(int((work.path(s) / "number").read_text()) for s in self.inputs.values())
@@ -78,6 +82,27 @@ class Resumable(Step):
         (work.out / "half").write_text("half")
         if not left:
             raise UserError("stopped half way")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Counting(Step):
+    """Counts on from where it was; slowly at first, so that something can happen to it."""
+
+    stage = "counting"
+    group = "prepare"
+    light = True
+    resumable = True
+
+    upto: int
+
+    def run(self, work: Work) -> Counts:
+        file = work.out / "count"
+        seconds = 0.02 if file.exists() else 1.0
+        while (count := int(file.read_text()) if file.exists() else 0) < self.upto:
+            note(work, f"count-{count}")
+            time.sleep(seconds)
+            file.write_text(str(count + 1))
+        return {"rows": self.upto}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from steps import Number, Settings, Shared
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.step import from_json, ordered, to_json
+from icons_repro.core.step import added, from_json, identity_of, ordered, to_json
 
 
 def tree() -> Number:
@@ -35,6 +36,22 @@ def test_the_fingerprint_follows_identity_and_inputs_and_no_placement() -> None:
         Number(value=1, more={"x": plain}),
     ]
     assert len({step.fingerprint for step in (plain, *others)}) == 1 + len(others)
+
+
+@dataclass(frozen=True)
+class Before:
+    depth: int = 1
+
+
+@dataclass(frozen=True)
+class After:
+    depth: int = 1
+    later: int | None = added(None)
+
+
+def test_a_setting_that_comes_later_renames_nothing_until_it_is_set() -> None:
+    assert identity_of(After()) == identity_of(Before())
+    assert identity_of(After(later=0)) == {"depth": 1, "later": 0}
 
 
 def test_inputs_are_named_by_field_number_and_key() -> None:

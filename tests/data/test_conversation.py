@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length, load_processor
 
 

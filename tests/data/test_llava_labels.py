@@ -34,8 +34,9 @@ from llava_preprocess import (
 )
 
 from icons_repro.core.types import Record, dialogue
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.models.assemble import prepare_tokenizer
+from icons_repro.models.batches import IGNORE
 
 IMAGE_TOKENS = 4
 Row = dict[str, Any]
@@ -131,8 +132,11 @@ def test_ids_and_labels_are_llavas(both: Both, answer: str, image: bool) -> None
         chat("<image>\nshown too early", "what is it", "5", first="gpt") | {"image": "x.png"},
         chat("<image>\na", "", "b", "5", image=True),
         chat("a", "", "b", "", "c", "7"),
+        chat("<image>\n<image>\nwhich", "2", image=True),
+        chat("is <image> or <image> red?<image>", "red", "<no tag> here", "5", image=True),
+        chat("<image><image>", "8", image=True),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_ids_and_labels_are_llavas_where_tags_and_turns_stand_oddly(both: Both, row: Row) -> None:
     ours, llavas = both.ours(_shown(row)), both.llavas(row)
@@ -167,7 +171,8 @@ def rows(draw: st.DrawFn) -> Row:
         turns[-1] += draw(st.sampled_from([" ASSISTANT: ", "</s>", "<unk>", "<s>x"]))
     image = draw(st.booleans())
     if image:
-        place = draw(st.sampled_from(["<image>\n{}", "{}\n<image>", "{}<image> x", "<image>"]))
+        places = ["<image>\n{}", "{}\n<image>", "{}<image> x", "<image>", "<image>{}<image>"]
+        place = draw(st.sampled_from(places))
         turns[0] = place.replace("{}", turns[0])
     elif draw(st.booleans()):
         turns[0] += draw(st.sampled_from(["<image>", " <image>\n", "x<image>1"]))

@@ -1,4 +1,5 @@
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,10 @@ def test_a_row_with_an_image_and_no_tag_is_taken_by_its_text_and_counted(
     assert "1 rows have an image and no <image> tag" in caplog.text
     with pytest.raises(DataError, match=r"row 0: image 'a/none\.png' is not in"):
         build([{**untagged, "image": "a/none.png"}], images, tmp_path)
+
+
+def test_a_table_travels_to_another_process_as_its_path(images: Path, tmp_path: Path) -> None:
+    table, _ = build([row(answer=str(i)) for i in range(3)], images, tmp_path)
+    packed = pickle.dumps(table)
+    assert len(packed) < 1000
+    assert pickle.loads(packed)[2] == table[2]

@@ -10,7 +10,8 @@ from llama_tokenizer import SYSTEM, byte_level, processor, words_of, write_sente
 from transformers import AutoTokenizer
 
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.template import chat_template
 
 IMAGE = ["<image>"] * 4

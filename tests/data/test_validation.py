@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from icons_repro.core.settings import RecordPolicy
+from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable, build_records
 
 
@@ -49,3 +51,28 @@ def test_a_row_without_an_answer_to_a_question_is_not(row: Any, reason: str) -> 
     problem = check_row(row, Path())
     assert problem is not None
     assert problem.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("texts", "images", "asked"),
+    [
+        (["<image>\n<image> what", "it"], "a.png", 1),
+        (["what <image> or <image>", "it"], ["a.png"], 1),
+        (["<image>", "it", "<image>?", "that"], "a.png", 2),
+        (["<image> or <image>", "it"], ["a.png", "b.png"], 2),
+        (["<image>", "it"], ["a.png", "b.png"], 1),
+    ],
+)
+def test_the_tags_of_a_turn_ask_for_one_image_where_the_row_has_one(
+    texts: list[str], images: Any, asked: int
+) -> None:
+    """LLaVA puts one tag in their place; a second turn's would show it another row's image."""
+    from icons_repro.data.validation import check_row, image_tags
+
+    row = turns(*zip(("human", "gpt") * 2, texts, strict=False)) | {"image": images}
+    assert image_tags(row) == asked
+    problem = check_row(row, ImageFolder(Path(), RecordPolicy(check_images="none")))
+    fits = asked == (1 if isinstance(images, str) else len(images))
+    assert (problem is None) is fits
+    if problem:
+        assert problem.reason == "image_token_count"

@@ -1,5 +1,6 @@
 """A graph is worked off: each step once, side by side, a failure stopping only what needs it."""
 
+import gc
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from steps import Number, Shared, calls
 
@@ -99,6 +101,14 @@ def test_idle_workers_help_with_a_shared_step(tmp_path: Path) -> None:
     log = log_of(ledger.cache, Shared())
     assert log.read_text().count("shared ...") >= 2, "each worker says that it begins"
     assert sorted(calls(tmp_path)) == sorted(["parts", "finish", *(f"part-{i}" for i in range(4))])
+
+
+def test_a_shared_step_that_fails_while_others_help_fails_once(tmp_path: Path) -> None:
+    ledger = Ledger([Shared(fails="user", seconds=0.5)], Cache(tmp_path))
+    LocalExecutor(CHUNKS, 2, gpus=[]).run(ledger)
+    (failure,) = ledger.failures
+    assert "part 1 is bad" in failure.cause
+    assert calls(tmp_path).count("part-1") <= 2, "once for each worker that was at it"
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.7, 1.3])
@@ -211,6 +221,17 @@ def test_the_screen_shows_counts_names_and_time_left(tmp_path: Path) -> None:
     assert "number (10)" in text
     for words in ("1 done", "1 running", "1 failed", "1 blocked", "1 waiting", "left"):
         assert words in text
+
+
+def test_one_process_leaves_a_gpus_memory_to_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would hold what models took while torchrun starts other processes on that GPU."""
+    given: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(gc.get_count()[2] == 0))
+    InlineExecutor({}).run(Ledger(diamond(fails="user"), Cache(tmp_path)))
+    assert given == [True] * 4, "before each step, also after one that failed"
 
 
 def test_planning_a_graph_touches_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.evaluation.generation import (
     BatchedGenerator,
     Decoding,
@@ -21,6 +21,7 @@ from icons_repro.evaluation.generation import (
     cut_at,
     load_merged,
 )
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import load_adapter, projector
 
@@ -60,7 +61,7 @@ def test_next_token_scores_do_not_feel_the_padding(tiny_base: Path) -> None:
     prompts = mixed_prompts(generator, 12)
 
     def scores(chosen: list[Prompt]) -> torch.Tensor:
-        inputs = generator._inputs(chosen)
+        inputs = generator.inputs(chosen)
         result = generator.model.generate(
             **inputs, max_new_tokens=1, do_sample=False, output_scores=True,
             return_dict_in_generate=True,
@@ -117,7 +118,7 @@ def test_prompt_tokens_equal_the_tokens_seen_in_training(tiny_base: Path) -> Non
 
     generator = BatchedGenerator.load(tiny_base)
     image = picture(np.random.default_rng(0))
-    inputs = generator._inputs([generator.prompt(user(question, image))])
+    inputs = generator.inputs([generator.prompt(user(question, image))])
     assert inputs["input_ids"][0].tolist() == trained.input_ids[:asked_up_to].tolist()
 
 

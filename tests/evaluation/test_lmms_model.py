@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,30 @@ def test_batch_size_does_not_change_answers_or_their_order(
     one = answers(tiny_base, adapter, include, names, batch_size=1)
     assert answers(tiny_base, adapter, include, names, batch_size=16) == one
     assert len({text for texts in one.values() for text in texts}) > 3
+
+
+def test_pictures_of_the_next_batch_are_prepared_while_the_model_answers(
+    tiny_base: Path, adapter: Path, include: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from icons_repro.evaluation.lmms_model import LlavaLmms
+
+    plain = answers(tiny_base, adapter, include, ["first"], batch_size=8)
+    prepared = [threading.Event() for _ in range(3)]
+    inputs, answer = LlavaLmms._inputs, LlavaLmms._answer
+    order = iter(range(3))
+
+    def noted(self: Any, requests: Any, batch: Any) -> Any:
+        made = inputs(self, requests, batch)
+        next(event for event in prepared if not event.is_set()).set()
+        return made
+
+    def waits_for_the_next(self: Any, made: Any, decoding: Any) -> list[str]:
+        assert prepared[min(next(order) + 1, 2)].wait(30)
+        return answer(self, made, decoding)
+
+    monkeypatch.setattr(LlavaLmms, "_inputs", noted)
+    monkeypatch.setattr(LlavaLmms, "_answer", waits_for_the_next)
+    assert answers(tiny_base, adapter, include, ["first"], batch_size=8) == plain
 
 
 def test_lmms_eval_finds_the_model_by_its_manifest(tiny_base: Path) -> None:

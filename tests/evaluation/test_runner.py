@@ -94,10 +94,11 @@ def test_a_perfect_answerer_scores_100(
         for name in ("words", "presence")
     }
 
-    def perfect(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
-        return [known[requests[r].args[4]][requests[r].args[3]].upper() for r in rows]
+    def perfect(self: LlavaLmms, requests: Any, batch: Any) -> list[str]:
+        return [known[requests[r].args[4]][requests[r].args[3]].upper() for r in batch[1]]
 
-    monkeypatch.setattr(LlavaLmms, "_answer", perfect)
+    monkeypatch.setattr(LlavaLmms, "_inputs", perfect)
+    monkeypatch.setattr(LlavaLmms, "_answer", lambda self, inputs, decoding: inputs)
     results = run(world, tiny_base, None)
     assert {name: result["score"] for name, result in results.items()} == {
         "presence": 100.0,
@@ -131,18 +132,18 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
 ) -> None:
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    original = LlavaLmms._answer
+    original = LlavaLmms._inputs
 
-    def dies_on_words(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def dies_on_words(self: LlavaLmms, requests: Any, batch: Any) -> Any:
         if requests[0].args[4] == "words":
             raise KeyboardInterrupt
-        return original(self, requests, rows, decoding)
+        return original(self, requests, batch)
 
-    monkeypatch.setattr(LlavaLmms, "_answer", dies_on_words)
+    monkeypatch.setattr(LlavaLmms, "_inputs", dies_on_words)
     with pytest.raises(KeyboardInterrupt):
         run(world, tiny_base, adapter)
     assert list(runner.read_scores(world / "out")) == ["presence"]
-    monkeypatch.setattr(LlavaLmms, "_answer", original)
+    monkeypatch.setattr(LlavaLmms, "_inputs", original)
     assert set(run(world, tiny_base, adapter)) == {"presence", "words"}
 
 
@@ -151,7 +152,7 @@ def test_errors_of_the_model_are_raised_not_reported_as_unavailable(
 ) -> None:
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    def out_of_memory(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def out_of_memory(self: LlavaLmms, inputs: Any, decoding: Any) -> list[str]:
         raise MemoryError("the batch is too large")
 
     monkeypatch.setattr(LlavaLmms, "_answer", out_of_memory)
@@ -162,9 +163,9 @@ def test_errors_of_the_model_are_raised_not_reported_as_unavailable(
 def test_what_cannot_be_scored_has_a_reason_and_no_number(
     world: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icons_repro.evaluation import preflight
+    from icons_repro.evaluation import availability
 
-    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setattr(availability, "hub_reachable", lambda: False)
     results = run(
         world, tiny_base, None,
         BenchmarkSettings("llava_wild", task="llava_in_the_wild", needs_judge=True),
@@ -189,9 +190,9 @@ def test_a_failing_judge_leaves_no_score(
     import icons_repro.evaluation.runner as module
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
-    def answer(self: LlavaLmms, requests: Any, rows: Any, decoding: Any) -> list[str]:
+    def answer(self: LlavaLmms, inputs: Any, decoding: Any) -> list[str]:
         logger.info("GPT API failed to answer. ")
-        return ["A"] * len(rows)
+        return ["A"] * len(inputs["input_ids"])
 
     monkeypatch.setattr(LlavaLmms, "_answer", answer)
     monkeypatch.setattr(module, "judge_problem", lambda benchmark: None)
@@ -224,7 +225,7 @@ def test_lmms_eval_leaves_the_process_as_it_was(
 def test_the_runner_imports_nothing_heavy() -> None:
     code = (
         "import sys, icons_repro.evaluation.runner, icons_repro.evaluation.settings, "
-        "icons_repro.evaluation.tasks, icons_repro.evaluation.preflight; "
+        "icons_repro.evaluation.tasks, icons_repro.evaluation.availability; "
         "print([m for m in ('torch', 'lmms_eval', 'transformers', 'scipy') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from icons_repro.core.errors import DataError
+from icons_repro.evaluation.local_tasks.functions import doc_to_visual
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.tasks import write_local_tasks, write_override
-from icons_repro.evaluation.tiny_tasks.functions import doc_to_visual
 
 
 def test_every_parquet_file_becomes_a_task_of_its_kind(

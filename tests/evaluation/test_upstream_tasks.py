@@ -20,7 +20,8 @@ from evaluation_samples import picture
 
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.measured import read_answers
-from icons_repro.evaluation.runner import Result, evaluate
+from icons_repro.evaluation.result import Result
+from icons_repro.evaluation.runner import evaluate
 from icons_repro.evaluation.settings import benchmarks_from_config
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmarks" / "paper.yaml"
@@ -62,10 +63,11 @@ def score(
     from icons_repro.evaluation.lmms_model import LlavaLmms
 
     def run(name: str, words: list[str]) -> Result:
-        def answer(self: Any, requests: Any, rows: Any, decoding: Any) -> list[str]:
-            return [words[requests[row].args[3]] for row in rows]
+        def answer(self: Any, requests: Any, batch: Any) -> list[str]:
+            return [words[requests[row].args[3]] for row in batch[1]]
 
-        monkeypatch.setattr(LlavaLmms, "_answer", answer)
+        monkeypatch.setattr(LlavaLmms, "_inputs", answer)
+        monkeypatch.setattr(LlavaLmms, "_answer", lambda self, inputs, decoding: inputs)
         result = evaluate(tiny_base, None, [PAPER[name]], None, tmp_path / "out")[name]
         assert result["status"] == "ok", result
         return result

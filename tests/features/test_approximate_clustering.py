@@ -8,12 +8,12 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.features.clustering import Clustering, kmeans
-from icons_repro.features.load import load_feature
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
 from icons_repro.features.on_device import TorchAssigner
 from icons_repro.features.projection import random_projection
-from icons_repro.features.rows import Picked, Rows, SideBySide, unit_rows
+from icons_repro.features.rows import FeatureRows, Picked, SideBySide, unit_rows
 
 TORCH = ["cpu:0", *(["cuda"] if torch.cuda.is_available() else [])]
 """Devices that go torch's way; faiss's way is called "cpu"."""
@@ -27,8 +27,8 @@ def planted(n: int, clusters: int, d: int, noise: float = 0.2) -> tuple[np.ndarr
     return centres[truth] + spread, truth
 
 
-def rows_of(array: np.ndarray, unit: bool = True) -> Rows:
-    return Rows(array, np.random.default_rng(1).permutation(len(array)), unit)
+def rows_of(array: np.ndarray, unit: bool = True) -> FeatureRows:
+    return FeatureRows(array, np.random.default_rng(1).permutation(len(array)), unit)
 
 
 def same(a: Clustering, b: Clustering) -> None:
@@ -37,7 +37,7 @@ def same(a: Clustering, b: Clustering) -> None:
     np.testing.assert_array_equal(a.fit, b.fit)
 
 
-def cluster(rows: Rows, clusters: int, **more: object) -> Clustering:
+def cluster(rows: FeatureRows, clusters: int, **more: object) -> Clustering:
     return kmeans(rows, clusters, np.random.default_rng(0), **more)
 
 
@@ -122,8 +122,8 @@ def test_a_shuffled_file_gives_the_same_clusters_in_projection():
     array, _ = planted(1500, 10, 900)
     shuffle = np.random.default_rng(7).permutation(1500)
     order = np.random.default_rng(1).permutation(1500)
-    rows = Rows(array, order, True)
-    moved = Rows(array[shuffle], np.argsort(shuffle)[order], True)
+    rows = FeatureRows(array, order, True)
+    moved = FeatureRows(array[shuffle], np.argsort(shuffle)[order], True)
     same(cluster(rows, 25, projected_dim=70), cluster(moved, 25, projected_dim=70))
 
 
@@ -163,13 +163,13 @@ def test_a_wide_feature_with_unusable_rows_is_not_copied_and_clusters_as_the_cop
     array, _ = planted(400, 6, 50)
     np.save(tmp_path / "hidden_last.npy", array.astype(np.float16))
     usable = np.random.default_rng(0).random(400) < 0.9
-    found = load_feature("hidden_last", tmp_path, usable)
+    found = FEATURES["hidden_last"].load(tmp_path, usable)
     assert isinstance(found, Picked)
     assert isinstance(found.array, np.memmap)
     assert found.shape == (usable.sum(), 50)
     copied = array.astype(np.float16)[usable]
     same(cluster(rows_of(found), 9), cluster(rows_of(copied), 9))
-    whole = load_feature("hidden_last", tmp_path, np.ones(400, dtype=bool))
+    whole = FEATURES["hidden_last"].load(tmp_path, np.ones(400, dtype=bool))
     assert isinstance(whole, np.memmap)
 
 
@@ -230,8 +230,8 @@ def test_a_device_takes_exact_neighbours_alone():
 def test_a_large_index_is_trained_on_a_seeded_sample(monkeypatch):
     monkeypatch.setattr("icons_repro.features.neighbours.CODEBOOK_ROWS", 300)
     seen = []
-    gather = Rows.gather
-    monkeypatch.setattr(Rows, "gather", lambda r, i: seen.append(len(r)) or gather(r, i))
+    gather = FeatureRows.gather
+    monkeypatch.setattr(FeatureRows, "gather", lambda r, i: seen.append(len(r)) or gather(r, i))
     array, _ = planted(3000, 30, 16)
     rows = rows_of(array)
     for kind in ("IVF8,Flat", "RR8,IVF8,Flat"):

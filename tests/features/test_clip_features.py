@@ -10,7 +10,8 @@ from PIL import Image
 from icons_repro.core.types import Record
 from icons_repro.data.records import RecordTable
 from icons_repro.features.embeddings import ClipFeatures, PictureTexts, clip_plan, row_text
-from icons_repro.models.encoders import TINY_CLIP, ClipEncoder, load_clip
+from icons_repro.models.encoders import ClipEncoder, load_clip
+from icons_repro.tiny.weights import TINY_CLIP
 
 
 @pytest.fixture(scope="module")

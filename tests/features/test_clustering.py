@@ -10,12 +10,12 @@ from sklearn.cluster import KMeans
 
 from icons_repro.features.clustering import kmeans
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
-from icons_repro.features.rows import Rows, finite_rows, ordered_map, unit_rows
+from icons_repro.features.rows import FeatureRows, finite_rows, ordered_map, unit_rows
 
 
-def rows_of(n: int, d: int, seed: int = 0, unit: bool = False) -> Rows:
+def rows_of(n: int, d: int, seed: int = 0, unit: bool = False) -> FeatureRows:
     array = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
-    return Rows(array, np.arange(n), unit)
+    return FeatureRows(array, np.arange(n), unit)
 
 
 def lloyd(x: np.ndarray, centroids: np.ndarray, iterations: int, spherical: bool):
@@ -103,7 +103,7 @@ def test_missing_neighbours_are_minus_one():
 
 
 def test_a_row_is_never_its_own_neighbour_even_among_duplicates():
-    rows = Rows(np.ones((30, 4), dtype=np.float32), np.arange(30))
+    rows = FeatureRows(np.ones((30, 4), dtype=np.float32), np.arange(30))
     places, _ = nearest_neighbours(rows, 5, neighbour_index(rows, "Flat", False))
     assert (places != np.arange(30)[:, None]).all()
     assert all(len(set(p)) == 5 for p in places.tolist())
@@ -119,7 +119,7 @@ def test_a_row_is_never_its_own_neighbour_even_among_duplicates():
 @settings(max_examples=60, deadline=None)
 def test_every_row_has_a_cluster_whatever_the_counts(n, clusters, same, spherical, seed):
     array = np.random.default_rng(seed).integers(0, 2, (n, 3)).astype(np.float32)
-    rows = Rows(np.ones_like(array) if same else array, np.arange(n), spherical)
+    rows = FeatureRows(np.ones_like(array) if same else array, np.arange(n), spherical)
     found = kmeans(rows, clusters, np.random.default_rng(seed), 5, spherical)
     assert found.centroids.shape == (min(n, clusters), 3)
     assert np.isfinite(found.centroids).all()
@@ -131,7 +131,7 @@ def test_every_row_has_a_cluster_whatever_the_counts(n, clusters, same, spherica
 def test_an_empty_cluster_restarts_at_a_badly_fitting_row():
     near = np.random.default_rng(0).normal(0, 0.01, (50, 2))
     array = np.concatenate([near, [[9.0, 9.0]], [[-9.0, 9.0]]]).astype(np.float32)
-    rows = Rows(np.concatenate([array[:1], array]), np.arange(53))  # a duplicated first row
+    rows = FeatureRows(np.concatenate([array[:1], array]), np.arange(53))  # a duplicated first row
 
     class FirstTwo:
         def choice(self, n, size, replace):
@@ -145,7 +145,7 @@ def test_rows_follow_the_order_and_read_memory_maps_and_half_precision(tmp_path)
     array = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float16)
     np.save(tmp_path / "x.npy", array)
     order = np.random.default_rng(1).permutation(40)[:25]
-    rows = Rows(np.load(tmp_path / "x.npy", mmap_mode="r"), order, unit=True)
+    rows = FeatureRows(np.load(tmp_path / "x.npy", mmap_mode="r"), order, unit=True)
     whole = np.concatenate([block for _, block in rows.blocks()])
     assert whole.dtype == np.float32
     np.testing.assert_array_equal(whole, unit_rows(array[order].astype(np.float32)))

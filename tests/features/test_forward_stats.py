@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from icons_repro.core.settings import DataSettings, LoraSettings
-from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.features.forward_stats import (
     ForwardStatistics,
     answer_tokens,
-    sample_losses,
     token_statistics,
 )
+from icons_repro.models.answers import answer_losses
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
 
@@ -89,7 +89,7 @@ def test_answer_losses_alone_are_the_loss_of_the_statistics(opened, rows) -> Non
     dataset, collate, model = opened
     batch = collate([dataset[i] for i in rows])
     expected = ForwardStatistics(model).rows(batch)["loss"].float()
-    torch.testing.assert_close(sample_losses(model, batch), expected)
+    torch.testing.assert_close(answer_losses(model, batch), expected)
 
 
 @torch.no_grad()

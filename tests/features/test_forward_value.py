@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import DataSettings
-from icons_repro.data.conversation import IGNORE
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.features.forward_value import (
     DirectionSums,
@@ -20,6 +19,7 @@ from icons_repro.features.forward_value import (
     room_for,
     task_columns,
 )
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 
 

@@ -5,42 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from graphs import CONF, composed, graph
+from omegaconf import OmegaConf
 
-from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
-from icons_repro.features.load import LOADERS, load_feature
+from icons_repro.features.catalogue import FEATURES
 from icons_repro.graph import Graph
-from icons_repro.models.encoders import TINY_CLIP
 from icons_repro.selection.resolve import build_selector
+from icons_repro.tiny.weights import TINY_CLIP
 
-CONF = Path(__file__).parents[2] / "conf"
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the paths below are relative
-
-
-def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
-    return config
-
-
-def graph(*overrides: str) -> Graph:
-    return Graph(typed(composed(*overrides)))
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -51,7 +35,7 @@ def test_each_selector_can_be_made_and_what_it_requires_has_a_maker_and_a_reader
     g = graph(f"selector={name}", f"features.released={tmp_path}/subset.json")
     for needed in build_selector(g.config.selector).requires:
         assert g.feature(needed).stage
-        assert needed in LOADERS
+        assert needed in FEATURES
 
 
 def test_statistics_and_hidden_states_come_from_one_pass() -> None:
@@ -80,8 +64,8 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     g = graph()
     less, icons = g.feature("influence_less"), g.feature("influence")
     epochs = [less.inputs[f"epoch_{n}"] for n in range(1, g.config.warmup.train.epochs + 1)]
-    assert [e.inputs["train"].recipe.feature for e in epochs] == ["adam"] * len(epochs)
-    assert icons.inputs["train"].recipe.feature == "sgd"
+    assert [e.inputs["train"].recipe.direction for e in epochs] == ["adam"] * len(epochs)
+    assert icons.inputs["train"].recipe.direction == "sgd"
     last = epochs[-1].inputs["validation"].fingerprint
     assert last == icons.inputs["validation"].fingerprint
     assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
@@ -111,7 +95,7 @@ def test_the_released_preset_leaves_out_the_subtasks_that_the_setup_names() -> N
 
 def test_validation_rows_are_counted_by_subtask(small) -> None:
     g, cache = small
-    counts = load_feature("validation_counts", obtain(g.targets, cache), np.ones(160, dtype=bool))
+    counts = FEATURES["validation_counts"].load(obtain(g.targets, cache), np.ones(160, dtype=bool))
     assert counts["tiny_mme"] == 4
     parts = {name: n for name, n in counts.items() if name.startswith("tiny_mme/")}
     assert sum(parts.values()) == 4
@@ -167,7 +151,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
         "warmup.full_run_steps=3",
-        "projector.dim=64",
+        "projection.dim=64",
     )
     g.index = root / "files.json"
     return g, cache
@@ -180,12 +164,12 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     assert np.flatnonzero(~usable)[:4].tolist() == [2, 6, 99, 158]
     everything = np.ones(len(usable), dtype=bool)
     for name in ("forward_stats", "coincide", "instance_gradients", "self_filter", "hidden_mean"):
-        found = load_feature(name, obtain(g.feature(name), cache), everything)
+        found = FEATURES[name].load(obtain(g.feature(name), cache), everything)
         for array in found.values() if isinstance(found, dict) else [found]:
             if isinstance(array, np.ndarray):
                 rows = np.isfinite(array.reshape(len(usable), -1)).all(axis=1)
                 np.testing.assert_array_equal(rows, usable, err_msg=name)
-    clip = load_feature("clip", obtain(g.feature("clip"), cache), everything)
+    clip = FEATURES["clip"].load(obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
 
@@ -239,8 +223,8 @@ def test_batches_of_other_sizes_give_the_same_rows(small) -> None:
             shown.parent.mkdir(parents=True, exist_ok=True)
             if not shown.exists():
                 shown.symlink_to(obtain(read, cache))
-        a = load_feature(name, obtain(step, cache), np.ones(160, dtype=bool))
-        b = load_feature(name, obtain(step, other_cache), np.ones(160, dtype=bool))
+        a = FEATURES[name].load(obtain(step, cache), np.ones(160, dtype=bool))
+        b = FEATURES[name].load(obtain(step, other_cache), np.ones(160, dtype=bool))
         for key, array in a.items():
             if isinstance(array, np.ndarray):
                 np.testing.assert_allclose(array, b[key], rtol=2e-3, atol=2e-4)

@@ -1,6 +1,8 @@
 """The score net learns which rows the model finds hard."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from icons_repro.core.settings import (
     TrainerSettings,
     TrainSettings,
 )
-from icons_repro.data.conversation import IGNORE
+from icons_repro.core.stop import Stopped
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.features.self_filter import (
     ScoreNet,
@@ -23,6 +25,7 @@ from icons_repro.features.self_filter import (
     all_but_the_tower,
     train_score_net,
 )
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
 from icons_repro.training.fit import FitJob
@@ -183,3 +186,44 @@ def test_training_writes_a_difficulty_for_each_row_it_saw(
     assert len(set(difficulty[::10].tolist())) == 30
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_stopped_run_goes_on_to_the_difficulties_of_an_uninterrupted_one(
+    small_world: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, text = embeddings(300, np.array([], dtype=int))
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "text.npy", text)
+    np.save(tmp_path / "positions.npy", np.arange(32))
+    job = FitJob(
+        model_dir=str(tiny_base),
+        records=str(small_world / "pool"),
+        image_root=str(small_world / "images"),
+        positions=str(tmp_path / "positions.npy"),
+        seed=0,
+        lora=LoraSettings(rank=2, alpha=4, dropout=0.1),
+        train=SETTINGS.train,
+        data=DataSettings(max_length=128),
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    train_score_net(job, SETTINGS, tmp_path, whole)
+
+    def at_step_2(line: dict[str, float]) -> None:
+        if line["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train_score_net(job, SETTINGS, tmp_path, cut, at_step_2)
+    monkeypatch.setattr("icons_repro.core.stop._Asked.signal", None)
+    assert (cut / "resume.ckpt").is_file()
+    frozen = (tiny_base / "model.safetensors").stat().st_size
+    assert (cut / "resume.ckpt").stat().st_size < frozen, "it holds only what is trained"
+    counts = train_score_net(job, SETTINGS, tmp_path, cut)
+    assert counts == {"rows": 300, "trained_on": 32, "steps": 4}
+    one, two = (np.load(folder / "difficulty.npy") for folder in (whole, cut))
+    np.testing.assert_array_equal(one, two)
+    lines = (cut / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    assert not (cut / "resume.ckpt").exists()

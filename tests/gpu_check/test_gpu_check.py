@@ -178,7 +178,7 @@ def test_a_line_is_interrupted_when_its_time_is_up(rig: Rig) -> None:
     slow = Check("speed", "a question", lambda rig: time.sleep(30), seconds=0.2)  # type: ignore[arg-type,return-value]
     start = time.perf_counter()
     line = ask(slow, rig, 60, hangs)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20
     assert line.status == "failed"
     assert "longer than" in line.note
 

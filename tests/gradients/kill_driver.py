@@ -21,7 +21,7 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.writer import pending, remaining_batches
 from icons_repro.models.lora import gradient_parameters
 
@@ -46,14 +46,14 @@ BATCHES = plan()
 def run(folder: Path) -> None:
     """Extract, or finish what an earlier run left."""
     gradients = PerSampleGradients(MODEL, gradient_parameters(MODEL))
-    projector = build_projector(gradients.layout, dim=64)
+    projection = build_projection(gradients.layout, dim=64)
     todo = [BATCHES[tuple(key)] for key in remaining_batches(folder, list(BATCHES))]
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
     n_rows = N_BATCHES * len(MIXED)
-    extract(gradients, projector, todo, folder, n_rows=n_rows, trainer=trainer, flush_seconds=0)
+    extract(gradients, projection, todo, folder, n_rows=n_rows, trainer=trainer, flush_seconds=0)
 
 
 def run_and_kill(folder: Path, marked: int) -> int:

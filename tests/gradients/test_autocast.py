@@ -10,11 +10,11 @@ from gradient_models import IMAGE_TOKEN, MIXED, batch_of, small_llava, with_adap
 from peft import PeftModel
 
 from icons_repro.core.settings import TrainerSettings
-from icons_repro.gradients.batches import take_rows
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import RANDOM, build_projector
+from icons_repro.gradients.projections import RANDOM, build_projection
+from icons_repro.models.batches import take_rows
 from icons_repro.models.lora import gradient_parameters, projector_in_float32
 from icons_repro.training.progress import predict_trainer
 
@@ -80,12 +80,12 @@ def test_recomputing_layers_under_autocast_changes_nothing(reentrant: bool) -> N
 def test_projection_and_lengths_are_float32_under_autocast(kind: str) -> None:
     model = bfloat16_model()
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    projector = build_projector(gradients.layout, kind, dim=96)
+    projection = build_projection(gradients.layout, kind, dim=96)
     batch = batch_of(MIXED, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        rows = RowCollector(gradients, projector)(batch)
+        rows = RowCollector(gradients, projection)(batch)
         parts, _ = gradients(batch)
-    expected = projector.project(parts)
+    expected = projection.project(parts)
     torch.testing.assert_close(rows.norms, expected.norm(dim=1))
     torch.testing.assert_close(rows.values, expected / expected.norm(dim=1, keepdim=True))
     assert rows.values.dtype == torch.float32
@@ -94,19 +94,19 @@ def test_projection_and_lengths_are_float32_under_autocast(kind: str) -> None:
 def test_extraction_runs_under_autocast_where_the_trainer_asks_for_it(tmp_path: Path) -> None:
     model = bfloat16_model()
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    projector = build_projector(gradients.layout, dim=96)
+    projection = build_projection(gradients.layout, dim=96)
     batch = batch_of(MIXED, dtype=torch.float32)
     precisions = ("bf16-mixed", "32-true", "16-mixed")
     stores = {
         precision: extract(
-            gradients, projector, [batch], tmp_path / precision, dtype="float32",
+            gradients, projection, [batch], tmp_path / precision, dtype="float32",
             trainer=predict_trainer("test", TrainerSettings(precision=precision)),
         )
         for precision in precisions
     }  # fmt: skip
     with torch.autocast("cpu", torch.bfloat16):
-        under_autocast = RowCollector(gradients, projector)(batch).values
-    plain = RowCollector(gradients, projector)(batch).values
+        under_autocast = RowCollector(gradients, projection)(batch).values
+    plain = RowCollector(gradients, projection)(batch).values
     assert not torch.equal(under_autocast, plain)
     assert torch.equal(stores["bf16-mixed"].read(), under_autocast)
     assert torch.equal(stores["32-true"].read(), plain)

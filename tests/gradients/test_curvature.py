@@ -11,8 +11,8 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from safetensors.torch import save_file
 
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.gradients.curvature.direction import CurvedDirection
 from icons_repro.gradients.curvature.factors import Covariances, Eigenvalues
-from icons_repro.gradients.curvature.feature import CurvedFeature
 from icons_repro.gradients.curvature.jobs import drawn_rows
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.models.lora import gradient_parameters
@@ -81,13 +81,13 @@ def test_a_preconditioned_gradient_solves_the_dense_damped_system(
     layout, _, _, rows, kfac, ekfac = taken
     factors = kfac if kind == "kfac" else ekfac
     save_file({n: t.contiguous() for n, t in factors.items()}, tmp_path / "c.safetensors")
-    feature = CurvedFeature.load(tmp_path / "c.safetensors", layout, damping=0.1, power=-1.0)
+    direction = CurvedDirection.load(tmp_path / "c.safetensors", layout, damping=0.1, power=-1.0)
     for index, name in enumerate(layout.names[:3]):
         left, right = factors[f"{name}.left"].double(), factors[f"{name}.right"].double()
         values = factors[f"{name}.values"].double()
         basis = torch.kron(left, right)  # of gradients laid out row by row
         dense = basis @ torch.diag(values.flatten() + 0.1 * values.mean()) @ basis.T
-        found = feature(index, rows[index])
+        found = direction(index, rows[index])
         for one, g in zip(found, rows[index], strict=True):
             expected = torch.linalg.solve(dense, g.flatten())
             torch.testing.assert_close(one.flatten(), expected, rtol=2e-3, atol=1e-6)
@@ -96,8 +96,8 @@ def test_a_preconditioned_gradient_solves_the_dense_damped_system(
 def test_the_root_on_both_sides_is_the_inverse_on_one(taken, tmp_path: Path) -> None:
     layout, _, _, rows, _, ekfac = taken
     save_file({n: t.contiguous() for n, t in ekfac.items()}, tmp_path / "c.safetensors")
-    whole = CurvedFeature.load(tmp_path / "c.safetensors", layout, 0.1, -1.0)
-    root = CurvedFeature.load(tmp_path / "c.safetensors", layout, 0.1, -0.5)
+    whole = CurvedDirection.load(tmp_path / "c.safetensors", layout, 0.1, -1.0)
+    root = CurvedDirection.load(tmp_path / "c.safetensors", layout, 0.1, -0.5)
     for index in range(3):
         one = (rows[index] * whole(index, rows[index])).sum()
         both = root(index, rows[index]).square().sum()
@@ -110,7 +110,7 @@ def test_curvature_of_other_weights_is_refused(taken, tmp_path: Path) -> None:
     rest = {n: t for n, t in ekfac.items() if not n.startswith(layout.names[0])}
     save_file({n: t.contiguous() for n, t in rest.items()}, tmp_path / "c.safetensors")
     with pytest.raises(DataError, match="has no curvature of"):
-        CurvedFeature.load(tmp_path / "c.safetensors", layout, 0.1, -1.0)
+        CurvedDirection.load(tmp_path / "c.safetensors", layout, 0.1, -1.0)
 
 
 def test_a_loop_has_no_layers_to_look_into() -> None:

@@ -1,4 +1,4 @@
-"""The dense projector's signs on a device are NumPy's, bit by bit, in torch and in Triton."""
+"""The dense projection's signs on a device are NumPy's, bit by bit, in torch and in Triton."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.base import random_words
-from icons_repro.gradients.projectors.philox import philox_key, philox_words
-from icons_repro.gradients.projectors.rademacher import BLOCK, Rademacher
+from icons_repro.gradients.projections.base import random_words
+from icons_repro.gradients.projections.philox import philox_key, philox_words
+from icons_repro.gradients.projections.rademacher import BLOCK, Rademacher
 
 CPU = torch.device("cpu")
 DEVICES = [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]
@@ -26,15 +26,15 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is
 INTERPRETED = """
 import numpy as np, torch
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors.fused_signs import add_signed, fits
-from icons_repro.gradients.projectors.rademacher import BLOCK, Rademacher
+from icons_repro.gradients.projections.fused_signs import add_signed, fits
+from icons_repro.gradients.projections.rademacher import BLOCK, Rademacher
 
 for dim, rows, blocks in [(256, 1, 1), (200, 5, 3), (500, 17, 4), (1024, 3, 2), (961, 35, 1)]:
-    projector = Rademacher(ParameterLayout(("a",), ((6 * BLOCK,),)), dim, seed=dim)
+    projection = Rademacher(ParameterLayout(("a",), ((6 * BLOCK,),)), dim, seed=dim)
     assert fits(dim, BLOCK), dim
     first = 6 - blocks
-    signs = projector.signs(first, blocks, torch.zeros(1))
-    keys = projector._drawn_keys(torch.device("cpu"))[first:]
+    signs = projection.signs(first, blocks, torch.zeros(1))
+    keys = projection._drawn_keys(torch.device("cpu"))[first:]
     whole = torch.randint(-1000, 1000, (rows, blocks * BLOCK)).float()
     out = torch.ones(rows, dim)
     add_signed(out, whole, keys, BLOCK, 0.5)
@@ -74,21 +74,21 @@ def test_torch_words_are_numpys(
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize("dim", [1, 63, 64, 65, 127, 200, 256, 300, 1000])
 def test_bits_drawn_on_a_device_are_the_numpy_twins(device: torch.device, dim: int) -> None:
-    projector = Rademacher(ParameterLayout(("a",), ((7 * BLOCK + 11,),)), dim, seed=3)
+    projection = Rademacher(ParameterLayout(("a",), ((7 * BLOCK + 11,),)), dim, seed=3)
     for first, count in ((0, 1), (2, 3), (7, 1), (0, 8)):
-        found = projector.device_bits(first, count, device).cpu().numpy()
-        twin = np.concatenate([projector._bits(first + i) for i in range(count)])
+        found = projection.device_bits(first, count, device).cpu().numpy()
+        twin = np.concatenate([projection._bits(first + i) for i in range(count)])
         np.testing.assert_array_equal(found, twin)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dim", [65, 256, 5120])
 def test_a_device_projects_as_the_cpu_does(dim: int) -> None:
-    projector = Rademacher(ParameterLayout(("a", "b"), ((3000,), (70, 41))), dim)
-    rows = torch.randint(-100, 100, (19, projector.layout.dim)).float() * dim**0.5
-    on_cpu, on_device = projector.project(rows), projector.project(rows.cuda()).cpu()
+    projection = Rademacher(ParameterLayout(("a", "b"), ((3000,), (70, 41))), dim)
+    rows = torch.randint(-100, 100, (19, projection.layout.dim)).float() * dim**0.5
+    on_cpu, on_device = projection.project(rows), projection.project(rows.cuda()).cpu()
     torch.testing.assert_close(on_device, on_cpu, rtol=1e-5, atol=1e-2)
-    assert torch.equal(projector.project(rows.cuda()).cpu(), on_device)
+    assert torch.equal(projection.project(rows.cuda()).cpu(), on_device)
 
 
 @needs_triton
@@ -113,7 +113,7 @@ def test_the_fused_kernel_compiles_and_draws_each_word_once(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from icons_repro.gradients.projectors import fused_signs as fused
+    from icons_repro.gradients.projections import fused_signs as fused
 
     kernel = fused._partial_products
     types = {"parts": "*fp32", "terms": "*bf16", "keys": "*i64"}

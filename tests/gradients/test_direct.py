@@ -1,4 +1,4 @@
-"""Direct mode is exact influence, and the yardstick of every projector."""
+"""Direct mode is exact influence, and the yardstick of every projection."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from peft import PeftModel
 
 from icons_repro.core.errors import DataError
 from icons_repro.gradients.direct import TaskDirections, require_room, score_direct, task_directions
+from icons_repro.gradients.directions import SignDirection
 from icons_repro.gradients.extract import extract
-from icons_repro.gradients.features import SignFeature
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Unprojected, build_projector
+from icons_repro.gradients.projections import Unprojected, build_projection
 from icons_repro.influence.score import reduce_subtasks, score
 from icons_repro.models.lora import gradient_parameters
 
@@ -46,11 +46,11 @@ SUBTASKS = {"b": ["x", "y", "x", "y", "x"]}
 
 
 def stored(gradients: PerSampleGradients, folder: Path, kind: str, dim: int = 1024) -> np.ndarray:
-    projector = build_projector(gradients.layout, kind, dim)
+    projection = build_projection(gradients.layout, kind, dim)
     how: dict = {"dtype": "float32", "trainer": None}
-    train = extract(gradients, projector, batches(6), folder / "t", **{**how, "trainer": quiet()})
+    train = extract(gradients, projection, batches(6), folder / "t", **{**how, "trainer": quiet()})
     val = {
-        task: extract(gradients, projector, data, folder / task, **{**how, "trainer": quiet()})
+        task: extract(gradients, projection, data, folder / task, **{**how, "trainer": quiet()})
         for task, data in VALIDATION.items()
     }
     return score(train, val, subtasks=SUBTASKS, reduce=None).values
@@ -74,9 +74,9 @@ def test_raw_tasks_keep_the_lengths_of_their_validation_rows(
         gradients, VALIDATION, subtasks=SUBTASKS, raw={"b"}, trainer=quiet()
     )
     direct = score_direct(gradients, directions, batches(6), tmp_path / "d", trainer=quiet())
-    projector, how = Unprojected(gradients.layout), {"dtype": "float32", "trainer": quiet()}
-    train = extract(gradients, projector, batches(6), tmp_path / "t", **how)
-    val = {t: extract(gradients, projector, d, tmp_path / t, **how) for t, d in VALIDATION.items()}
+    projection, how = Unprojected(gradients.layout), {"dtype": "float32", "trainer": quiet()}
+    train = extract(gradients, projection, batches(6), tmp_path / "t", **how)
+    val = {t: extract(gradients, projection, d, tmp_path / t, **how) for t, d in VALIDATION.items()}
     stored = score(train, val, subtasks=SUBTASKS, reduce=None, raw_validation={"b"})
     np.testing.assert_allclose(direct.values, stored.values, rtol=1e-4, atol=1e-6)
     plain = score(train, val, subtasks=SUBTASKS, reduce=None).values
@@ -125,7 +125,7 @@ def test_bad_validation_rows_do_not_count_and_a_task_of_them_is_an_error(
 
 
 def test_bad_training_rows_are_nan(gradients: PerSampleGradients, tmp_path: Path) -> None:
-    directions = task_directions(gradients, VALIDATION, feature=SignFeature(), trainer=quiet())
+    directions = task_directions(gradients, VALIDATION, direction=SignDirection(), trainer=quiet())
     data = batches(1)
     data[0]["labels"][2] = -100
     scores = score_direct(gradients, directions, data, tmp_path / "d", trainer=quiet()).values

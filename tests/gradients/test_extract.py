@@ -15,12 +15,12 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore, RowStatus
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 
@@ -37,7 +37,7 @@ def quiet_trainer(**changes: object) -> lightning.Trainer:
 
 def parts(model: PeftModel, method: str = "batched", kind: str = "count_sketch") -> tuple:
     gradients = PerSampleGradients(model, gradient_parameters(model), method)  # type: ignore[arg-type]
-    return gradients, build_projector(gradients.layout, kind, dim=256)
+    return gradients, build_projection(gradients.layout, kind, dim=256)
 
 
 def batches(n: int = 4) -> list[dict[str, torch.Tensor]]:
@@ -61,9 +61,9 @@ def test_rows_are_the_projected_normalised_gradients_in_pool_order(
 ) -> None:
     data = batches()
     store = extracted(model, tmp_path / "s", data[::-1], n_rows=20)
-    gradients, projector = parts(model, "loop")
+    gradients, projection = parts(model, "loop")
     for batch in data:
-        rows = projector.project(gradients(batch)[0])
+        rows = projection.project(gradients(batch)[0])
         first = int(batch["positions"][0])
         lengths = rows.norm(dim=1)
         torch.testing.assert_close(
@@ -82,8 +82,8 @@ def test_the_fast_path_and_the_loop_rank_rows_alike(model: PeftModel, tmp_path: 
 def test_a_store_says_what_its_rows_depend_on(model: PeftModel, tmp_path: Path) -> None:
     data = batches(1)
     plain = extracted(model, tmp_path / "a", data).info.identities
-    assert set(plain) == {"model", "adapter", "projector", "feature"}
-    assert plain["feature"] == {"kind": "sgd"}
+    assert set(plain) == {"model", "adapter", "projection", "direction"}
+    assert plain["direction"] == {"kind": "sgd"}
     other = with_adapter(small_llava(dtype=torch.float32), seed=9)
     changed = extracted(other, tmp_path / "b", data).info.identities
     assert changed["adapter"] != plain["adapter"]
@@ -107,8 +107,8 @@ def test_bad_rows_are_recorded_with_their_reason(model: PeftModel, tmp_path: Pat
 def test_a_row_of_gradient_zero_is_recorded(tmp_path: Path) -> None:
     model = with_adapter(small_llava(dtype=torch.float32))
     gradients = PerSampleGradients(model, gradient_parameters(model, "multi_modal_projector"))
-    projector = build_projector(gradients.layout, dim=64)
-    store = extract(gradients, projector, batches(1), tmp_path / "s", trainer=quiet_trainer())
+    projection = build_projection(gradients.layout, dim=64)
+    store = extract(gradients, projection, batches(1), tmp_path / "s", trainer=quiet_trainer())
     assert store.excluded() == [(1, "zero"), (3, "zero")]
 
 

@@ -14,16 +14,17 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 from test_extract import quiet_trainer
 
-from icons_repro.core.errors import DataError
+from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.faults import is_out_of_memory
 from icons_repro.gradients import direct
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
-from icons_repro.gradients.memory import TokenLimits, is_out_of_memory
+from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import open_writer, remaining_batches, seal
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 LOSSES = "icons_repro.gradients.per_sample.answer_losses"
@@ -36,7 +37,7 @@ def model() -> PeftModel:
 
 def parts(model: PeftModel) -> tuple:
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    return gradients, build_projector(gradients.layout, dim=64)
+    return gradients, build_projection(gradients.layout, dim=64)
 
 
 def batches(n: int) -> list[dict[str, torch.Tensor]]:
@@ -144,8 +145,8 @@ def test_rows_given_up_are_tried_again_alone_on_the_next_run(
     plan = [batch["positions"].tolist() for batch in data]
 
     def run(left: list) -> GradientStore:
-        gradients, projector = parts(model)
-        return extract(gradients, projector, left, folder, n_rows=10, trainer=quiet_trainer())
+        gradients, projection = parts(model)
+        return extract(gradients, projection, left, folder, n_rows=10, trainer=quiet_trainer())
 
     sizes: list[int] = []
     monkeypatch.setattr(LOSSES, room_for(9, sizes, never=7))
@@ -180,6 +181,25 @@ def test_a_run_that_brings_no_such_row_leaves_it_given_up(tmp_path: Path) -> Non
     store = GradientStore.open(tmp_path / "s")
     assert store.excluded() == [(1, "out_of_memory")]
     assert dict(store.info.rows) == {"ok": 1, "out_of_memory": 1}
+
+
+def test_a_device_that_holds_no_row_at_all_stops_the_pass_in_a_line_and_a_larger_one_goes_on(
+    model: PeftModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run() -> GradientStore:
+        gradients, projection = parts(model)
+        trainer = quiet_trainer()
+        return extract(
+            gradients, projection, batches(4), tmp_path / "s", n_rows=20, trainer=trainer
+        )
+
+    sizes: list[int] = []
+    monkeypatch.setattr(LOSSES, room_for(0, sizes))
+    with pytest.raises(UserError, match=r"not one of 16 rows fits in the memory of cpu"):
+        run()
+    assert sizes.count(1) == 16, "the others are not tried"
+    monkeypatch.setattr(LOSSES, answer_losses)
+    assert dict(run().info.rows) == {"ok": 20}
 
 
 def test_direct_mode_counts_the_devices_memory(

@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch import nn
 
 from icons_repro.core.errors import ConfigError, UserError
-from icons_repro.gradients.batches import take_rows
 from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.models.batches import take_rows
 from icons_repro.models.lora import gradient_parameters
 
 

@@ -16,15 +16,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 EXAMPLE = """
 import numpy as np
 from icons_repro.api import (
-    PerSampleGradients, build_projector, extract, gradient_parameters, score, vote
+    PerSampleGradients, build_projection, extract, gradient_parameters, score, vote
 )
 
 gradients = PerSampleGradients(model, gradient_parameters(model, "lora"))
-projector = build_projector(gradients.layout, kind="count_sketch", dim=5120, seed=0)
-train = extract(gradients, projector, loader, "store/train")  # rows [N, 5120] on disk
+projection = build_projection(gradients.layout, kind="count_sketch", dim=5120, seed=0)
+train = extract(gradients, projection, loader, "store/train")  # rows [N, 5120] on disk
 targets = {
-    "task_a": extract(gradients, projector, tokens_a, "store/task_a"),  # token ids [M, L]
-    "task_b": extract(gradients, projector, tokens_b, "store/task_b"),
+    "task_a": extract(gradients, projection, tokens_a, "store/task_a"),  # token ids [M, L]
+    "task_b": extract(gradients, projection, tokens_b, "store/task_b"),
 }
 influence = score(train, targets)  # influence.values: float32 [N, 2]
 votes = vote(influence.values, percentile=80)  # [N]

@@ -17,7 +17,7 @@ from icons_repro.gradients import self_test
 from icons_repro.gradients.attention import AttentionChoice, AttentionTrial
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.self_test import choose_attention, pick
 from icons_repro.models.lora import gradient_parameters
 
@@ -103,7 +103,7 @@ def test_the_kernel_rules_while_gradients_are_taken_and_not_after() -> None:
 
 def test_a_store_says_which_kernel_made_it_and_keeps_it_when_taken_up(tmp_path: Path) -> None:
     gradients = gradients_of(torch.float32)
-    projector = build_projector(gradients.layout, dim=32)
+    projection = build_projection(gradients.layout, dim=32)
     batches = [batch_of(MIXED, dtype=torch.float32, seed=i) for i in range(2)]
     batches[1]["positions"] += 5
     gradients.attention = choose_attention(gradients)
@@ -123,9 +123,9 @@ def test_a_store_says_which_kernel_made_it_and_keeps_it_when_taken_up(tmp_path: 
             return cut_off()
 
     with pytest.raises(StopError):
-        extract(gradients, projector, Once(), tmp_path, n_rows=10, trainer=quiet_trainer())
+        extract(gradients, projection, Once(), tmp_path, n_rows=10, trainer=quiet_trainer())
     gradients.attention = AttentionChoice("eager", "float32", "cpu")
-    store = extract(gradients, projector, batches, tmp_path, n_rows=10, trainer=quiet_trainer())
+    store = extract(gradients, projection, batches, tmp_path, n_rows=10, trainer=quiet_trainer())
     made = store.info.made_with
     assert made["attention"]["kernel"] == gradients.attention.kernel == "sdpa"
     assert made["device"] == "cpu"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icons_repro.core import rowfiles
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.gradients.rows import DTYPES, RowCodec
 from icons_repro.gradients.store import GradientStore, RowStatus
@@ -24,7 +27,7 @@ from icons_repro.gradients.writer import (
     seal,
 )
 
-IDENTITIES = {"model": "m", "adapter": "a", "projector": {"kind": "srht", "seed": 0}}
+IDENTITIES = {"model": "m", "adapter": "a", "projection": {"kind": "srht", "seed": 0}}
 
 
 def unit_rows(n: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -166,6 +169,38 @@ def test_a_disk_that_is_too_small_is_refused_with_the_numbers(
     assert not (tmp_path / "s" / "rows.bin").exists()
 
 
+def test_a_file_system_that_cannot_reserve_blocks_is_not_written_to_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS before version 4.2, where glibc's posix_fallocate writes a byte to each block."""
+
+    class Nfs:
+        def fallocate(self, *_: object) -> int:
+            ctypes.set_errno(errno.EOPNOTSUPP)
+            return -1
+
+    monkeypatch.setattr(rowfiles, "_LIBC", Nfs())
+    rowfiles.reserve(tmp_path, {"rows.bin": 2**22}, "")
+    found = (tmp_path / "rows.bin").stat()
+    assert (found.st_size, found.st_blocks) == (2**22, 0)
+
+
+def test_a_disk_that_fills_up_while_files_are_reserved_is_named_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def fallocate(self, *_: object) -> int:
+            ctypes.set_errno(errno.ENOSPC)
+            return -1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rowfiles, "_LIBC", Full())
+        with pytest.raises(DataError, match=r"rows\.bin: No space left on device\. Free"):
+            rowfiles.reserve(tmp_path, {"rows.bin": 4096}, "Free some.")
+    rowfiles.reserve(tmp_path, {"rows.bin": 4096}, "Free some.")
+    assert (tmp_path / "rows.bin").stat().st_size == 4096
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -226,6 +261,6 @@ def test_a_mark_that_was_cut_in_the_middle_counts_as_none(tmp_path: Path) -> Non
 def test_a_store_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
     filled(tmp_path / "s", unit_rows(4, 8))
     info = tmp_path / "s" / "info.json"
-    info.write_text(info.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(DataError, match="store format 1, this program reads 2"):
+    info.write_text(info.read_text().replace('"format": 3', '"format": 2'))
+    with pytest.raises(DataError, match="store format 2, this program reads 3"):
         GradientStore.open(tmp_path / "s")

@@ -17,7 +17,7 @@ from icons_repro.gradients.writer import open_writer, seal
 from icons_repro.influence.score import reduce_subtasks, score, weighted_sum
 
 DIM = 96
-IDENTITIES = {"model": "m", "adapter": "a", "projector": {"kind": "srht", "seed": 0}}
+IDENTITIES = {"model": "m", "adapter": "a", "projection": {"kind": "srht", "seed": 0}}
 
 
 def rows_and_norms(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,7 +156,7 @@ def test_scores_follow_any_permutation_of_rows(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("model", "m2"), ("adapter", "b"), ("projector", {"kind": "srht", "seed": 1})],
+    [("model", "m2"), ("adapter", "b"), ("projection", {"kind": "srht", "seed": 1})],
 )
 def test_stores_that_do_not_belong_together_are_never_multiplied(
     world: tuple, tmp_path: Path, name: str, value: object

@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import graphs
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from graphs import CONF
+from omegaconf import OmegaConf
 
-from icons_repro.config import register, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
@@ -26,13 +26,12 @@ from icons_repro.influence.sources.base import SOURCES, build_source
 from icons_repro.selection.icons import RULES
 from icons_repro.selection.rules.named import NAMED
 
-CONF = Path(__file__).parents[2] / "conf"
 CONFIGS = sorted(path.stem for path in (CONF / "influence").glob("*.yaml"))
 EVERY_RULE = (*RULES, *NAMED)
 N = 100
 SIZES = (
     f"data.world.pool_size={N}", "data.world.validation_rows=4", "data.world.test_rows=4",
-    "warmup.train.epochs=1", "projector.dim=64",
+    "warmup.train.epochs=1", "projection.dim=64",
 )  # fmt: skip
 
 LENGTHS = """
@@ -58,19 +57,9 @@ class Lengths(OwnSource):
 """
 
 
-def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    with open_dict(config):
-        config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
-    return config
-
-
 @cache
 def graph(*overrides: str) -> Graph:
-    return Graph(typed(composed(*SIZES, *overrides)))
+    return graphs.graph(*SIZES, *overrides)
 
 
 def with_source(name: str, **arguments: Any) -> Graph:

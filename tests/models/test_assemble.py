@@ -24,11 +24,12 @@ from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.refs import folder_ref
 from icons_repro.core.settings import LoraSettings
 from icons_repro.core.types import Record
-from icons_repro.data.conversation import IGNORE, ConversationEncoder
+from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.dataset import Collator, Sample
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors import build_projector
+from icons_repro.gradients.projections import build_projection
 from icons_repro.models.assemble import TURN_END, assemble
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.hub import fetch
 from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.lora import attach_lora, gradient_parameters
@@ -242,8 +243,8 @@ def test_at_full_width_the_adapter_has_the_papers_size_and_spares_the_tower(size
     assert sum(v for n, v in frozen.items() if "vision_tower" in n) == 303_507_456
     layout = ParameterLayout.of(parameters)
     assert layout.dim == lora
-    assert build_projector(layout, "count_sketch", 5120).dim == 5120
+    assert build_projection(layout, "count_sketch", 5120).dim == 5120
     first = ParameterLayout.of([(n, p) for n, p in parameters if ".layers.0." in n])
     gradients = [torch.ones(1, *shape) for shape in first.shapes]
     assert sum(g.numel() for g in gradients) == lora // width["num_hidden_layers"]
-    assert build_projector(first, "count_sketch", 5120).project(gradients).shape == (1, 5120)
+    assert build_projection(first, "count_sketch", 5120).project(gradients).shape == (1, 5120)

@@ -1,4 +1,4 @@
-"""The shipped CLIP is a plain CLIP that knows its world, and is loaded like any other."""
+"""Any CLIP of transformers is loaded by the same lines; what is none is refused in words."""
 
 import shutil
 from pathlib import Path
@@ -7,28 +7,8 @@ import pytest
 import torch
 
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.data.tiny.clip import (
-    clip_config,
-    clip_tokenizer,
-    contrastive_loss,
-    draw_pairs,
-    retrieval_accuracy,
-)
-from icons_repro.models.encoders import TINY_CLIP, load_clip
-
-
-@torch.no_grad()
-def test_the_shipped_pair_finds_captions_of_pictures_it_never_saw() -> None:
-    accuracy = retrieval_accuracy(load_clip(TINY_CLIP).model, draw_pairs(240, "validation", 3))
-    overall = next(value for name, value in accuracy.items() if name.startswith("all"))
-    assert overall > 0.5  # chance is 0.02
-
-
-def test_the_shipped_pair_is_small_and_speaks_the_words_of_the_tiny_base() -> None:
-    assert sum(path.stat().st_size for path in TINY_CLIP.iterdir()) < 1.5e6
-    encoder = load_clip(TINY_CLIP)
-    assert encoder.processor.tokenizer.get_vocab() == clip_tokenizer().get_vocab()
-    assert encoder.model.config.text_config.vocab_size == clip_config().text_config.vocab_size
+from icons_repro.models.encoders import load_clip
+from icons_repro.tiny.weights import TINY_CLIP
 
 
 @torch.no_grad()
@@ -36,12 +16,6 @@ def test_embeddings_have_length_one() -> None:
     encoder = load_clip(TINY_CLIP)
     text = encoder.encode_tokens(**encoder.tokens(["dots 3 red", "x"]))
     torch.testing.assert_close(text.norm(dim=1), torch.ones(2))
-
-
-def test_pictures_of_equal_text_are_equally_right() -> None:
-    scores = torch.tensor([[9.0, 9.0, -9.0], [9.0, 9.0, -9.0], [-9.0, -9.0, 9.0]])
-    loss = contrastive_loss(scores, ["a", "a", "b"])
-    assert float(loss) == pytest.approx(2 * float(torch.log(torch.tensor(2.0))) / 3, abs=1e-4)
 
 
 def test_another_architecture_is_refused(tiny_base: Path) -> None:

@@ -14,8 +14,8 @@ from llama_vocabulary import llama_tokenizer_model
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer
 
-from icons_repro.models.tiny import write_tiny_base
 from icons_repro.models.tokenizer import load_tokenizer, merge_by_score, without_token
+from icons_repro.tiny.model import write_tiny_base
 
 
 @pytest.fixture(scope="module")

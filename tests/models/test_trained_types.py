@@ -9,7 +9,8 @@ from torch import nn
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import LoraSettings
-from icons_repro.models.answers import IGNORE, answer_logits
+from icons_repro.models.answers import answer_logits
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import (
     attach_lora,

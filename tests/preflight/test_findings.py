@@ -3,8 +3,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 
 from icons_repro.core.settings import TrainerSettings
@@ -33,6 +35,20 @@ def test_memory_and_devices_are_compared_with_the_plan() -> None:
     assert check_devices(TrainerSettings(), 1e18)[0].level == "ok"  # no accelerator: not asked
     many = TrainerSettings(accelerator="gpu", devices=4096)
     assert check_devices(many, 0.0)[0].level == "problem"
+
+
+def test_gpus_without_bfloat16_are_a_problem_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = SimpleNamespace(total_memory=16e9)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    found = check_devices(TrainerSettings(accelerator="gpu", model_dtype="bfloat16"), 1e9)[0]
+    assert found.level == "problem"
+    assert "Tesla T4" in found.found
+    assert check_devices(TrainerSettings(accelerator="gpu"), 1e9)[0].level == "ok"
 
 
 def test_versions_are_said() -> None:

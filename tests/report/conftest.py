@@ -11,21 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from run_files import benchmark_result as result
 
+from icons_repro.core.settings import RecordPolicy
+from icons_repro.data.records import build_records
 from icons_repro.evaluation.relative import Relative
 from icons_repro.report.gather import PageInputs
 from icons_repro.report.results import RunResults
 
 TASKS = ("tiny_vqa", "tiny_gqa")
 ROWS, CHOSEN = 60, 12
-
-
-def result(score: float | None, **more: Any) -> dict[str, Any]:
-    """One benchmark's result."""
-    base = {"metric": "exact_match", "n": 40, "stderr": 2.0, "higher_is_better": True}
-    if score is None:
-        return {"score": None, **base, "n": 0, "status": "not available", "reason": "no key"} | more
-    return {"score": score, **base, "status": "ok"} | more
 
 
 def run_results(**changes: Any) -> RunResults:
@@ -57,32 +52,42 @@ def selection(tmp_path: Path) -> Path:
     votes = rng.integers(0, 3, ROWS)
     positions = np.sort(np.argsort(-votes, kind="stable")[:CHOSEN])
     np.save(folder / "positions.npy", positions)
-    columns = {"position": np.arange(ROWS), "score": votes.astype(float), "votes": votes}
+    keys = [f"{i:032x}" for i in range(ROWS)]
+    columns = {"key": keys, "position": np.arange(ROWS), "score": votes.astype(float)}
+    columns |= {"votes": votes.astype(float)}
     pq.write_table(pa.table(columns | influence), folder / "scores.parquet")
     counts = {"shapes": {"pool": 45, "selected": 11}, "chat": {"pool": 15, "selected": 1}}
     (folder / "sources.json").write_text(json.dumps(counts))
     return folder
 
 
+def write_pool(folder: Path) -> None:
+    """A pool step's folder: every second row has a picture."""
+    rng = np.random.default_rng(1)
+    (folder / "images").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for i in range(ROWS):
+        image = {"image": f"{i}.png"} if i % 2 == 0 else {}
+        turns = [
+            {"from": "human", "value": f"<image>\nis {i} < 3 & odd?"[0 if image else 8 :]},
+            {"from": "gpt", "value": "no"},
+        ]
+        rows.append({"id": "x", **image, "conversations": turns})
+        if image:
+            picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            picture.save(folder / "images" / f"{i}.png")
+    (folder / "pool.json").write_text(json.dumps(rows))
+    build_records(folder / "pool.json", folder / "images", folder, RecordPolicy())
+
+
 @pytest.fixture
 def inputs(tmp_path: Path, selection: Path) -> PageInputs:
     """Everything a page can show."""
-    rng = np.random.default_rng(1)
-    for i in range(0, ROWS, 2):
-        picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
-        picture.save(tmp_path / f"{i}.png")
+    write_pool(tmp_path / "pool")
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(
         "".join(json.dumps({"step": i + 1, "loss": 2 / (i + 1)}) + "\n" for i in range(30))
     )
-
-    def row(position: int) -> dict[str, Any]:
-        image = {"image": f"{position}.png"} if position % 2 == 0 else {}
-        turns = [
-            {"from": "human", "value": f"<image>\nis {position} < 3 & odd?"},
-            {"from": "gpt", "value": "no"},
-        ]
-        return {"id": "x", **image, "conversations": turns}
 
     return PageInputs(
         results=run_results(),
@@ -95,8 +100,7 @@ def inputs(tmp_path: Path, selection: Path) -> PageInputs:
         relatives={"relative to full data": Relative(97.0, 95.0, 99.0, "full")},
         selection=selection,
         metrics={"finetune": metrics},
-        row_of=row,
-        image_root=tmp_path,
+        pool=tmp_path / "pool",
         files={"results": tmp_path / "results.json"},
         config_text="budget: 0.2\n",
     )

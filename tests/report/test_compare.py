@@ -169,11 +169,12 @@ def test_a_side_of_several_methods_is_refused_with_a_way_out(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"icons at 0\.2 \(3\), less at 0\.2 \(3\)\. Give one"):
         compare(tmp_path, tmp_path / "less")
     for steps in ("same_epochs", "same_steps"):
-        two_methods(tmp_path / "y", sub=steps, config={"finetune": {"steps": steps}})
-    with pytest.raises(UserError, match=r"two methods: finetune\.steps=same_"):
+        old = {"finetune": {"steps": steps}}  # as runs had it before the key was renamed
+        two_methods(tmp_path / "y", sub=steps, config=old)
+    with pytest.raises(UserError, match=r"two methods: finetune\.regime=same_"):
         compared(tmp_path / "y")
     found = compare(
-        tmp_path / "y" / "icons", tmp_path / "y" / "less", ["finetune.steps=same_steps"]
+        tmp_path / "y" / "icons", tmp_path / "y" / "less", ["finetune.regime=same_steps"]
     )
     assert len(found.scored) == 3
     patterns = tmp_path / "y" / "*" / "same_epochs", tmp_path / "y" / "less" / "same_e*"
@@ -187,7 +188,7 @@ def test_settings_that_tell_the_methods_apart_are_shown(tmp_path: Path) -> None:
         config = {"finetune": {"steps": steps}, "selector": {"own": steps}}
         two_methods(tmp_path / steps, pools=1, config=config)
     found = compare(tmp_path / "same_steps" / "icons", tmp_path / "same_epochs" / "less")
-    assert found.settings == ("finetune.steps=same_steps", "finetune.steps=same_epochs")
+    assert found.settings == ("finetune.regime=same_steps", "finetune.regime=same_epochs")
 
 
 def test_the_command_prints_both_methods_and_fits_80_columns(

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import html.parser
+import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from icons_repro.report import svg
-from icons_repro.report.gather import PageInputs, gallery, overlaps, scored, sources, vote_counts
+from icons_repro.report.gather import PageInputs, overlaps, scored, sources, vote_counts
 from icons_repro.report.page import write_page
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Balanced(html.parser.HTMLParser):
@@ -34,6 +36,13 @@ class Balanced(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
+def data_of(text: str, name: str) -> dict[str, Any]:
+    """What a page's scripts find."""
+    start = text.index(f'<script type="application/json" id="{name}">')
+    found: dict[str, Any] = json.loads(text[text.index(">", start) + 1 : text.index("</", start)])
+    return found
+
+
 def test_page_is_one_well_formed_file_that_loads_nothing(
     inputs: PageInputs, tmp_path: Path
 ) -> None:
@@ -41,10 +50,10 @@ def test_page_is_one_well_formed_file_that_loads_nothing(
     parser = Balanced()
     parser.feed(text)
     assert parser.open == []
-    assert "<script" not in text
     assert "<link" not in text
-    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
-    assert "url(" not in text
+    markup = text[: text.index("<script")]
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", markup)
+    assert "url(" not in markup
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -55,8 +64,10 @@ def test_page_holds_every_part(inputs: PageInputs, tmp_path: Path) -> None:
         assert f"<h2>{heading}</h2>" in text
     assert "97.0% [95.0, 99.0]" in text
     assert "no key" in text
-    assert text.count("data:image/png;base64,") >= 12
-    assert "&lt; 3 &amp; odd?" in text, "what users wrote is escaped"
+    rows = data_of(text, "rows-data")
+    assert len(rows["key"]) == 60
+    assert sum(image >= 0 for image in rows["image"]) == 30
+    assert rows["turns"][0][0] == "<image>\nis 0 < 3 & odd?"
 
 
 def test_page_without_selection_or_scores_still_stands(inputs: PageInputs, tmp_path: Path) -> None:
@@ -71,7 +82,7 @@ def test_a_method_without_votes_or_influence_leaves_those_parts_out(
 ) -> None:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(selection / "scores.parquet").select(["position", "score"])
+    table = pq.read_table(selection / "scores.parquet").select(["key", "position", "score"])
     pq.write_table(table, selection / "scores.parquet")
     text = write_page(tmp_path, inputs).read_text()
     assert "<h2>Votes</h2>" not in text
@@ -94,21 +105,6 @@ def test_gathered_numbers_add_up(selection: Path) -> None:
     assert sum(pool for _, pool, _ in rows) == 1.0
 
 
-def test_gallery_shows_rows_of_each_kind_and_repeats(inputs: PageInputs, selection: Path) -> None:
-    found = scored(selection)
-    chosen, left = gallery(inputs, found)
-    assert 0 < len(chosen) <= 12
-    assert len(left) == 12
-    assert (chosen, left) == gallery(inputs, found)
-    assert all(sample.image.startswith("data:image/png;base64,") for sample in chosen)
-
-
-def test_unreadable_pictures_are_passed_over(inputs: PageInputs, selection: Path) -> None:
-    for path in Path(inputs.image_root or "").glob("*.png"):
-        path.write_bytes(b"not a picture")
-    assert gallery(inputs, scored(selection)) == ([], [])
-
-
 def test_curves_of_nothing_are_nothing() -> None:
     assert svg.curves({"warmup": (np.array([]), np.array([]))}) == ""
 
@@ -116,8 +112,9 @@ def test_curves_of_nothing_are_nothing() -> None:
 def test_reports_import_nothing_heavy() -> None:
     code = (
         "import sys, icons_repro.report.page, icons_repro.report.tables;"
-        "import icons_repro.report.summary;"
-        "print([m for m in ('torch', 'matplotlib', 'pyarrow', 'scipy', 'PIL') if m in sys.modules])"
+        "import icons_repro.report.summary, icons_repro.report.sweep_page;"
+        "heavy = ('torch', 'matplotlib', 'pyarrow', 'scipy', 'PIL', 'vl_convert', 'jinja2');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -238,7 +238,9 @@ def test_long_lists_of_differing_settings_are_cut_in_the_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("benchmarks", [2, 8])
-def test_no_number_is_cut_at_80_columns(tmp_path: Path, benchmarks: int) -> None:
+def test_no_number_is_cut_and_the_title_stands_once_at_80_columns(
+    tmp_path: Path, benchmarks: int
+) -> None:
     names = [f"tiny_scienceqa{i}" for i in range(benchmarks)]
     for seed in range(2):
         for selector, share in (("icons_as_released", 0.7), ("random_per_source", 0.6)):
@@ -255,6 +257,7 @@ def test_no_number_is_cut_at_80_columns(tmp_path: Path, benchmarks: int) -> None
         table.show(console)
     text = console.export_text()
     assert "…" not in text
+    assert text.count("% of the pool") == 1
     assert max(map(len, text.splitlines())) <= 80
     for table in tables:
         for cell in (c for r in table.rows for c in r[1:]):

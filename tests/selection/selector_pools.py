@@ -16,6 +16,7 @@ from icons_repro.selection.full import Full
 from icons_repro.selection.icons import RULES, Icons
 from icons_repro.selection.less import Less
 from icons_repro.selection.longest import Longest
+from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
 from icons_repro.selection.random import Random
@@ -33,6 +34,9 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "random": Random,
     "random_per_source": RandomPerSource,
     "random_per_source_equal": lambda: RandomPerSource(allocation="equal"),
+    "mixture": Mixture,
+    "mixture_uniform": lambda: Mixture(weights="uniform"),
+    "mixture_temperature": lambda: Mixture(weights="temperature"),
     "longest": Longest,
     "longest_answers": lambda: Longest(of="answers"),
     "oracle": Oracle,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from selector_pools import SELECTORS, random_pool
 
-from icons_repro.features.rows import Rows, unit_rows
+from icons_repro.features.rows import FeatureRows, unit_rows
 from icons_repro.selection import mmd, semdedup
 from icons_repro.selection.coincide import Coincide
 from icons_repro.selection.semdedup import earlier_similarity
@@ -16,9 +16,9 @@ from icons_repro.selection.semdedup import earlier_similarity
 CLUSTERED = ("semdedup", "self_sup", "self_sup_image", "coincide", "d2_pruning", "self_filter")
 
 
-def rows_of(n: int, d: int) -> Rows:
+def rows_of(n: int, d: int) -> FeatureRows:
     x = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
-    return Rows(unit_rows(x), np.random.default_rng(1).permutation(n))
+    return FeatureRows(unit_rows(x), np.random.default_rng(1).permutation(n))
 
 
 @pytest.mark.parametrize("block", [10, 64, 333])

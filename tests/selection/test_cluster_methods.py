@@ -10,7 +10,7 @@ from literal import SEEDS, cosine, rng, with_features
 from selector_pools import random_pool
 
 from icons_repro.features.clustering import kmeans
-from icons_repro.features.rows import Rows
+from icons_repro.features.rows import FeatureRows
 from icons_repro.selection.base import canonical_order
 from icons_repro.selection.self_sup import SelfSup
 from icons_repro.selection.semdedup import SemDeDup
@@ -24,7 +24,9 @@ def test_self_sup_is_the_distance_to_the_nearest_centre(metric, seed):
     chosen = selector.select(pool, 9, rng())
     spherical = metric == "cosine"
     order = canonical_order(pool.keys)
-    found = kmeans(Rows(pool.features["hidden_mean"], order, spherical), 4, rng(), 50, spherical)
+    found = kmeans(
+        FeatureRows(pool.features["hidden_mean"], order, spherical), 4, rng(), 50, spherical
+    )
     centres = found.centroids.astype(float)
     literal = {}
     for i, row in enumerate(pool.features["hidden_mean"].astype(float)):
@@ -48,7 +50,7 @@ def literal_semdedup(pool, clusters: int) -> tuple[list[list[int]], dict[int, fl
     """Clusters in order with their rows hard first, and m of every row; pool positions."""
     array = pool.features["hidden_last"]
     order = canonical_order(pool.keys)
-    found = kmeans(Rows(array, order, unit=True), clusters, rng())
+    found = kmeans(FeatureRows(array, order, unit=True), clusters, rng())
     x = {int(p): array[p].astype(float) for p in order}
     visited, m = [], {}
     for c in range(len(found.centroids)):

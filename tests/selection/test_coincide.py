@@ -12,7 +12,7 @@ from literal import SEEDS, cosine, gaussian, rng
 from selector_pools import random_pool
 
 from icons_repro.features.clustering import kmeans
-from icons_repro.features.rows import Rows
+from icons_repro.features.rows import FeatureRows
 from icons_repro.selection.base import canonical_order
 from icons_repro.selection.coincide import (
     Coincide,
@@ -42,7 +42,7 @@ def literal_mmd_pick(x: np.ndarray, quota: int) -> list[int]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_greedy_mmd_lowers_the_discrepancy_most(seed):
     x = np.random.default_rng(seed).standard_normal((14, 3)).astype(np.float32) / 2
-    rows, places = Rows(x, np.arange(14)), np.arange(14)
+    rows, places = FeatureRows(x, np.arange(14)), np.arange(14)
     typical = mean_kernel(rows, places, 1.0)
     literal = [np.mean([gaussian(a, b) for b in x.astype(float)]) for a in x.astype(float)]
     np.testing.assert_allclose(typical, literal, rtol=1e-9)
@@ -107,7 +107,7 @@ def test_coincide_end_to_end(seed):
     pool = random_pool(seed, 60)
     array = pool.features["coincide"]["rows"]
     order = canonical_order(pool.keys)
-    found = kmeans(Rows(array, order), 5, rng())
+    found = kmeans(FeatureRows(array, order), 5, rng())
     chosen = Coincide(clusters=5).select(pool, 20, rng())
     x = array.astype(np.float32).astype(float)
     members = [order[found.labels == c] for c in range(5)]

@@ -64,6 +64,23 @@ def test_each_config_states_its_source_and_only_real_arguments(path):
     assert set(config) <= set(parameters)
 
 
+VARIANTS = {"icons_as_released", "icons_with_floor"}
+"""Another way to run a method that has a config of its own."""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_method_is_the_same_from_python_as_from_its_config(path):
+    """A config lists the arguments so that they can be set, not to change them."""
+    if path.stem in VARIANTS:
+        return
+    config = OmegaConf.to_container(OmegaConf.load(path))
+    module, _, cls = config.pop("_target_").rpartition(".")
+    found = inspect.signature(getattr(__import__(module, fromlist=[cls]), cls)).parameters
+    for key, value in config.items():
+        if not str(value).startswith("${"):
+            assert found[key].default == value, key
+
+
 def test_every_method_has_a_config_and_says_formula_source_and_complexity():
     methods = {path.stem for path in SELECTION.glob("*.py")} - NOT_METHODS
     assert methods <= {path.stem for path in CONFIGS}

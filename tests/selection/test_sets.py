@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from selector_pools import random_pool
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.types import Pool
+from icons_repro.core.types import InfluenceMatrix, Pool
 from icons_repro.selection.coincide import Coincide
+from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.random_per_source import RandomPerSource, highest_per_group
 from icons_repro.selection.released import Released, match_rows
@@ -81,6 +82,31 @@ def test_stratified_draw_keeps_the_mixture_or_evens_it_out():
     even = RandomPerSource(allocation="equal").select(pool, 21, rng())
     assert even.notes["quota_by_source"] == {"a": 8, "b": 8, "c": 5}
     assert np.unique(pool.sources[even.positions], return_counts=True)[1].tolist() == [8, 8, 5]
+
+
+def test_a_temperature_goes_from_the_pools_shares_to_even_ones():
+    pool = replace(random_pool(0, 100), sources=np.array(["a"] * 64 + ["b"] * 36))
+
+    def quota(temperature: float) -> dict[str, int]:
+        mixture = Mixture(weights="temperature", temperature=temperature)
+        return mixture.select(pool, 28, rng()).notes["quota_by_source"]
+
+    assert quota(1) == {"a": 18, "b": 10}
+    assert quota(2) == {"a": 16, "b": 12}  # 8 to 6
+    assert quota(1e9) == {"a": 14, "b": 14}
+
+
+def test_targets_mix_sources_as_their_most_influential_rows_are():
+    pool = replace(random_pool(0, 40), sources=np.array(["a"] * 30 + ["b"] * 10))
+    values = np.zeros((40, 2), dtype=np.float32)
+    values[30:38, 0] = 1  # the first task wants eight rows of b ...
+    values[:8, 1] = 1  # ... the second eight of a
+    matrix = InfluenceMatrix(values, ("x", "y"), pool.keys)
+    chosen = Mixture().select(replace(pool, features={"influence": matrix}), 8, rng())
+    assert chosen.notes["quota_by_source"] == {"a": 4, "b": 4}
+    values[3] = np.nan  # an excluded row votes for no source
+    chosen = Mixture().select(replace(pool, features={"influence": matrix}), 8, rng())
+    assert chosen.notes["weight_by_source"]["b"] == 4.0
 
 
 def test_the_oracle_takes_clean_rows_that_serve_and_wrong_labels_on_them_last():

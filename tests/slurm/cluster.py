@@ -228,9 +228,8 @@ def main() -> None:
         cluster.start()
         sys.stdout.write(f"export SLURM_CONF={cluster.folder}/slurm.conf  # Ctrl-C ends it\n")
         sys.stdout.flush()
-        signal.pause()
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
     finally:
         cluster.stop()
 

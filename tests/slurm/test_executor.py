@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_client import Slurm
-from steps import Number, Shared, calls
+from steps import Counting, Number, Shared, calls
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
@@ -149,6 +150,27 @@ def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(slurm: Slurm, tmp_p
     assert calls(tmp_path) == ["number-1", "number-1"]
 
 
+def test_a_job_at_a_real_time_limit_saves_is_queued_again_and_goes_on(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    """SLURM looks at limits every 30 s, and signals 10 to 40 s before with `signal_seconds=10`."""
+    step = Counting(upto=100)
+    ledger = Ledger([step], Cache(tmp_path))
+    thread = in_background(ledger)
+    job = job_of(ledger.cache, step)
+    while "count-1" not in calls(tmp_path):
+        time.sleep(0.1)
+    slurm.expire(job, 40)
+    slurm.wait_for(job, "PENDING")
+    saved = len(calls(tmp_path))
+    thread.join(120)
+    assert ledger.state(step) is State.done
+    assert slurm.show(job)["Restarts"] == "1"
+    counted = calls(tmp_path)
+    assert counted[:saved] == [f"count-{i}" for i in range(saved)]
+    assert counted[saved:] == [f"count-{i}" for i in range(saved - 1, 100)], "the last one again"
+
+
 def test_a_worker_of_an_array_at_its_time_limit_is_queued_again(
     slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -201,12 +223,25 @@ def test_the_submitting_process_may_leave(slurm: Slurm, tmp_path: Path) -> None:
     assert Cache(tmp_path).is_ready(Number(value=1))
 
 
-def test_a_partition_that_does_not_exist_is_said_before_work_starts(
-    slurm: Slurm, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "row", "said"),
+    [
+        ({"partition": "gpu"}, {}, r"--partition=gpu .*Invalid partition name specified\. .*main"),
+        ({}, {"gpus": 9}, r"--gpus-per-node=9 .*(Invalid generic resource|not available)"),
+        ({}, {"nodes": 3}, r"--nodes=3 .*not available"),
+        ({"more": {"constraint": "a100"}}, {}, r"--constraint=a100.*: [Ii]nvalid feature"),
+    ],
+)
+def test_what_no_node_can_do_is_said_in_a_line_before_a_job_is_queued(
+    slurm: Slurm, tmp_path: Path, settings: dict[str, Any], row: dict[str, int], said: str
 ) -> None:
     ledger = Ledger([Number(value=1)], Cache(tmp_path))
-    with pytest.raises(ConfigError, match=r"executor\.partition=gpu: the cluster has \['"):
-        executor(partition="gpu").check(ledger)
+    given = {"hours": 0.1, **settings}
+    chosen = SlurmExecutor(ExecutorSettings(kind="slurm", **given), {"prepare": Resources(**row)})
+    with pytest.raises(ConfigError, match=said) as refused:
+        chosen.check(ledger)
+    assert "\n" not in str(refused.value)
+    assert not slurm.run("squeue", "--noheader")
 
 
 def test_preflight_lets_two_nodes_race_for_claims(slurm: Slurm, tmp_path: Path) -> None:

@@ -15,23 +15,22 @@ from slurm_client import Slurm
 
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
-from icons_repro.core.refs import folder_ref
 from icons_repro.core.settings import (
     DataSettings,
     ExecutorSettings,
     LoraSettings,
+    ModelSettings,
     RecordPolicy,
     TrainerSettings,
     TrainSettings,
 )
 from icons_repro.core.step import to_json
 from icons_repro.data.stage import Pool
-from icons_repro.data.tiny.settings import WorldSettings
-from icons_repro.data.tiny.stage import World
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.resources import Resources
 from icons_repro.engine.slurm import SlurmExecutor
-from icons_repro.models.stage import SHIPPED, TinyBase
+from icons_repro.tiny.settings import WorldSettings
+from icons_repro.tiny.stage import World, tiny_base
 from icons_repro.training.stage import SliceWarmUp
 
 pytestmark = pytest.mark.slurm
@@ -44,9 +43,8 @@ SMALL = [
 
 def warmup(tmp_path: Path, trainer: TrainerSettings) -> SliceWarmUp:
     world = World(settings=WorldSettings(pool_size=300, validation_rows=8, test_rows=8))
-    shipped = folder_ref(SHIPPED / "tiny_base", tmp_path / "files.json")
     return SliceWarmUp(
-        base=TinyBase(width=96, shipped=shipped),
+        base=tiny_base(ModelSettings(), tmp_path / "files.json"),
         pool=Pool(policy=RecordPolicy(), world=world),
         train=TrainSettings(batch_size=8, micro_batch=4, learning_rate=1e-3),
         lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
@@ -123,7 +121,10 @@ def test_a_sweep_from_one_command_ends_with_one_table(slurm: Slurm, tmp_path: Pa
         timeout=550,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("tiny (tiny scale)") <= 2
+    titles = [line for line in result.stdout.splitlines() if "(tiny scale)" in line]
+    assert sorted(titles) == [f"tiny (tiny scale), {share}% of the pool" for share in (10, 20)]
+    assert "this run" not in result.stdout, "no job has an end table of its own"
+    assert result.stdout.rindex("(tiny scale)") < result.stdout.index("Files")
     found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/tiny/*/*/results.json")]
     assert len(found) == 4
     assert all(run["relative"] for run in found)

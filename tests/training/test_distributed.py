@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from icons_repro.training.fit import FitJob, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO = TrainerSettings(devices=2, strategy="ddp")
+SHARDED = TrainerSettings(devices=2, strategy="fsdp2")
 RUN_JOB = """
 import sys
 from pathlib import Path
@@ -67,6 +69,10 @@ def folder(tmp_path: Path, name: str) -> Path:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter_model.safetensors") | load_file(out / "projector.safetensors")
+
+
+def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
 
 
 def losses(out: Path) -> list[float]:
@@ -137,7 +143,7 @@ def test_two_agents_started_by_hand_train_as_two_devices_of_one_node(
 HAND = """
 import os, sys
 from pathlib import Path
-from icons_repro.training.distributed import join
+from icons_repro.training.worker import join
 from icons_repro.training.fit import FitJob, fit
 out = Path(sys.argv[2])
 if int(os.environ["RANK"]):
@@ -148,9 +154,12 @@ else:
 """
 
 
-def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_path: Path) -> None:
+def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_on(
+    job: FitJob, tmp_path: Path, tiny_base: Path
+) -> None:
     out = folder(tmp_path, "dead")
-    long = replace(job, train=replace(job.train, epochs=500), trainer=TWO)
+    recipe = replace(job.train, epochs=500, resume_seconds=0.2)
+    long = replace(job, train=recipe, trainer=TWO)
     started = time.monotonic()
     (tmp_path / "job.json").write_text(long.to_json())
     process = subprocess.Popen(
@@ -170,6 +179,56 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute(job: FitJob, tmp_p
     assert process.returncode not in (0, STOPPED)
     assert time.monotonic() - killed < 60 < 60 + started
     assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
+    assert (out / "resume.ckpt").is_file()
+    stop = replace(long, trainer=TrainerSettings(), stop_after=len(losses(out)) + 2)
+    goes_on_as_if_whole(stop, out, folder(tmp_path, "whole"), tiny_base)
+
+
+def goes_on_as_if_whole(job: FitJob, cut: Path, whole: Path, start: Path) -> None:
+    """Go on in `cut` on one device or two, and compare with one device from the beginning."""
+    fit(job, cut)
+    fit(replace(job, trainer=TrainerSettings()), whole)
+    assert len(losses(cut)) == job.stop_after
+    assert losses(cut) == pytest.approx(losses(whole), rel=1e-3)
+    assert moved(cut, whole, start) < 1e-2
+
+
+def test_a_run_begun_on_one_device_goes_on_on_two_with_the_batches_that_come_next(
+    job: FitJob, tmp_path: Path, tiny_base: Path
+) -> None:
+    """Devices are no part of a run's name: whoever has GPUs takes up what others began."""
+    job = replace(job, train=replace(job.train, resume_seconds=0.0), stop_after=7)
+    first, cut = folder(tmp_path, "first"), folder(tmp_path, "cut")
+
+    def keep(line: dict[str, float]) -> None:
+        if line["step"] == 4:  # the resume point is that of step 3
+            shutil.copy(first / "resume.ckpt", cut)
+            shutil.copy(first / "metrics.jsonl", cut)
+
+    fit(job, first, keep)
+    goes_on_as_if_whole(replace(job, trainer=TWO), cut, folder(tmp_path, "whole"), tiny_base)
+
+
+def stopped(job: FitJob, out: Path, number: signal.Signals) -> str:
+    """Train until five steps are done, signal all of its processes, and return what is said."""
+    file = out.with_suffix(".json")
+    file.write_text(job.to_json())
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN_JOB, str(file), str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (out / "metrics.jsonl").exists() or len(losses(out)) < 5:
+        time.sleep(0.02)
+        assert process.poll() is None
+    asked = time.time()
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == STOPPED, errors[-2000:]
+    assert (out / "resume.ckpt").stat().st_mtime - asked < 20
+    assert 5 <= len(losses(out)) < 8 * job.train.epochs
+    return errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
@@ -179,27 +238,50 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
     job = replace(job, train=replace(job.train, epochs=12))
     whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
     fit(job, whole)
-    (tmp_path / "job.json").write_text(job.to_json())
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN_JOB, str(tmp_path / "job.json"), str(cut)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (cut / "metrics.jsonl").exists() or len(losses(cut)) < 5:
-        time.sleep(0.02)
-        assert process.poll() is None
-    process.send_signal(number)
-    asked = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 15
-    assert process.returncode == STOPPED, errors[-2000:]
-    assert (cut / "resume.ckpt").is_file()
-    assert f"stopped by {number.name}" in errors
-    done = len(losses(cut))
+    assert f"stopped by {number.name}" in stopped(job, cut, number)
     fit(job, cut)
-    assert 5 <= done < len(losses(cut)) == 96
+    assert len(losses(cut)) == 96
     a, b = weights(whole), weights(cut)
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "number", "then"),
+    [(TWO, signal.SIGTERM, TrainerSettings()), (SHARDED, signal.SIGUSR1, SHARDED)],
+    ids=["ddp, then one device", "fsdp2"],
+)
+def test_two_devices_told_to_stop_save_at_one_step_and_the_training_goes_on(
+    job: FitJob,
+    tmp_path: Path,
+    trainer: TrainerSettings,
+    number: signal.Signals,
+    then: TrainerSettings,
+) -> None:
+    """What comes out is what one device that accumulates makes of it, to rounding."""
+    job = replace(job, train=replace(job.train, epochs=6), keep_epochs=True)
+    alone, cut = folder(tmp_path, "alone"), folder(tmp_path, "cut")
+    fit(job, alone)
+    stopped(replace(job, trainer=trainer), cut, number)
+    before = losses(cut)
+    fit(replace(job, trainer=then), cut)
+    assert losses(cut)[: len(before)] == before
+    assert losses(cut) == pytest.approx(losses(alone), rel=1e-2)
+    for name in (".", "epoch_5"):
+        assert close(weights(cut / name), weights(alone / name))
+    assert close(
+        load_file(cut / "optimizer.safetensors"), load_file(alone / "optimizer.safetensors")
+    )
+
+
+def test_what_cannot_be_spread_over_devices_is_refused_before_they_start(
+    job: FitJob, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"fsdp2 spreads over devices: set trainer\.devices"):
+        fit(replace(job, trainer=TrainerSettings(strategy="fsdp2")), tmp_path)
+    with pytest.raises(ConfigError, match="fsdp2 trains LoRA alone"):
+        fit(replace(job, trainer=SHARDED, lora=None), tmp_path)
+    with pytest.raises(ConfigError, match=r"8 does not divide into 3 device\(s\) x micro-batches"):
+        fit(replace(job, trainer=replace(TWO, devices=3)), tmp_path)
 
 
 def test_several_nodes_without_a_cluster_say_how_to_start_them(

@@ -223,7 +223,7 @@ def test_same_steps_takes_as_many_steps_as_the_full_pool(job: FitJob) -> None:
     dataset, _ = open_dataset(
         Path(job.records), Path(job.image_root), Path(job.model_dir), job.data
     )
-    longer = replace(job, train=replace(job.train, steps="same_steps"), steps_as_rows=300)
+    longer = replace(job, train=replace(job.train, regime="same_steps"), steps_as_rows=300)
     assert plan_schedule(longer, dataset).steps == 38
     assert plan_schedule(job, dataset).steps == 8
 

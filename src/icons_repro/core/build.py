@@ -7,13 +7,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Owner, acquire, claimed, read_owner, release
+from icons_repro.core.device import give_memory_back
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.integrity import PARTS
 from icons_repro.core.step import SharedStep, Step
+from icons_repro.core.stop import stop_if_asked
 from icons_repro.core.work import OnMetrics, Work
 
 log = logging.getLogger(__name__)
@@ -36,11 +39,14 @@ def build(step: Step, cache: Cache, options: Options | None = None) -> bool:
     """Make `step`, whose inputs are finished; True once it is there, whoever made it.
 
     False, with `stay=False` alone, where the rest of a shared step is in other workers' hands.
+    Raises `Stopped` instead of beginning, if the process has been told to stop.
     """
     options = options or Options()
     if cache.is_ready(step):
         return True
+    stop_if_asked()  # a signal may have come when the step before had nothing left to save
     log.info("%s ...", step.name)
+    give_memory_back()  # what the step before this one took, whether or not it failed
     if isinstance(step, SharedStep):
         return _Shared(step, cache, options).make()
     _alone(step, cache, options)
@@ -57,8 +63,8 @@ def obtain(step: Step, cache: Cache, options: Options | None = None) -> Path:
 
 
 def _alone(step: Step, cache: Cache, options: Options) -> None:
-    ready, owner = lambda: cache.is_ready(step), cache.owner
-    with claimed(cache.claim(step), owner, _Waiting(step), ready) as mine:
+    ready = partial(cache.is_ready, step)
+    with claimed(cache.claim(step), cache.owner, _Waiting(step), ready) as mine:
         if not mine or ready():
             return
         out = cache.attempt(step)

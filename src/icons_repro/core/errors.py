@@ -6,7 +6,7 @@ from __future__ import annotations
 class UserError(Exception):
     """Bad input: says what was read, where, what is wrong, and what to do.
 
-    Raised without a traceback on the screen; `run.py` prints the message and exits with 1.
+    Raised without a traceback on the screen; the program prints the message and exits with 1.
     """
 
 

@@ -30,15 +30,22 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str:
-    """Return the commit of this source tree, with `-dirty` if it has changes, or "unknown"."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the commit of this source tree, with `-dirty` if it has changes, or "unknown".
+
+    An installed copy may lie inside a repository that is not ours; that one's commit says nothing.
+    """
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return result.stdout.strip()
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).parent
+    return subprocess.run(
+        ["git", *words], cwd=here, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def provenance() -> dict[str, Any]:

@@ -9,10 +9,13 @@ computed again, and a kill at any moment costs a few seconds and changes no byte
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +30,8 @@ MARKS = "marks"
 UNMARKED = np.uint8(255)
 SPARE_BYTES = 64 * 2**20
 """Disk space that must be left over when files have been reserved."""
+_LIBC = ctypes.CDLL(None, use_errno=True)
+"""For `fallocate`, which fails where `posix_fallocate` would write blocks itself."""
 
 
 def reserve(folder: Path, sizes: Mapping[str, int], remedy: str) -> None:
@@ -50,9 +55,25 @@ def reserve(folder: Path, sizes: Mapping[str, int], remedy: str) -> None:
         descriptor = os.open(folder / name, os.O_CREAT | os.O_WRONLY, 0o666)
         try:
             if size:
-                os.posix_fallocate(descriptor, 0, size)
+                _allocate(descriptor, size)
+        except OSError as error:
+            raise DataError(f"{folder / name}: {error.strerror}. {remedy}") from error
         finally:
             os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a new file its size, with its blocks where the file system can reserve them.
+
+    Where it cannot (NFS before 4.2), `posix_fallocate` writes a byte to every block, over the
+    network; there the file gets its size alone.
+    """
+    if _LIBC.fallocate(descriptor, 0, ctypes.c_longlong(0), ctypes.c_longlong(size)) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise OSError(number, os.strerror(number))
+    os.ftruncate(descriptor, size)
 
 
 def marked(folder: Path, n_rows: int, before: np.ndarray | None = None) -> np.ndarray:
@@ -69,7 +90,26 @@ def marked(folder: Path, n_rows: int, before: np.ndarray | None = None) -> np.nd
     return np.where(status == UNMARKED, 0, status).astype(np.uint8)
 
 
-class RowFiles:
+class Closing(ABC):
+    """What is closed at the end of a `with` block, however that ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left and let go; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RowFiles(Closing):
     """One process's hand on the files of `folder`; use it in a `with` block."""
 
     def __init__(self, folder: Path, names: Mapping[str, tuple[int, int]], seconds: float) -> None:
@@ -126,14 +166,3 @@ class RowFiles:
         for descriptor in [*self._files.values(), *([] if self._log is None else [self._log])]:
             os.close(descriptor)
         self._files = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

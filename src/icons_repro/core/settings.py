@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icons_repro.core.step import placement
+from icons_repro.core.step import added, placement
 
 ImageIdentity = Literal["stat", "hash", "none"]
 
@@ -56,8 +56,12 @@ class TrainSettings:
     scripts/v1_5/finetune_lora.sh)."""
 
     epochs: int = 1
-    steps: Literal["same_epochs", "same_steps"] = "same_epochs"
-    """`same_epochs` passes over the subset; `same_steps` takes as many steps as the full pool."""
+    regime: Literal["same_epochs", "same_steps"] = "same_epochs"
+    """What a subset shares with the full pool: `same_epochs`, as many passes over its rows;
+    `same_steps`, as many optimizer steps."""
+    rows: int | None = added(None)
+    """Train on so many of the chosen rows, the pool's first; None: on all of them. For debugging
+    (experiment=debug_one_batch)."""
     batch_size: int = 128
     """Global batch, over all devices and accumulated micro-batches."""
     micro_batch: int = 16
@@ -83,10 +87,16 @@ class TrainerSettings:
     devices: int = placement(1)
     """Devices of one node that a training run takes."""
     num_nodes: int = placement(1)
-    strategy: str = placement("auto")
+    strategy: Literal["auto", "ddp", "fsdp2"] = placement("auto")
+    """How several devices train together: `ddp` holds the model on each, `fsdp2` spreads it over
+    them (training/sharding.py). `auto` is `ddp` where there are several."""
     precision: str = "32-true"
     threads: int | None = placement(None)
     """CPU threads; `OMP_NUM_THREADS` has the last word. None takes all cores."""
+    profiler: Literal["simple", "advanced", "pytorch"] | None = placement(None)
+    """Lightning's profiler of trainings; it writes `fit-profile.txt` beside what was trained."""
+    detect_anomaly: bool = placement(False)
+    """Stop at the operation whose gradient is NaN, and say which; slow."""
     model_dtype: str = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
 
@@ -110,7 +120,7 @@ class PoolSettings(DataSettings, RecordPolicy):
     rows: int | None = placement(None)
     """How many rows, for plans made before the file is there."""
     world: dict[str, Any] | None = None
-    """Settings of the tiny world (data/tiny/settings.py)."""
+    """Settings of the tiny world (tiny/settings.py)."""
     blocks: dict[str, int] | None = None
     """Rows of each contiguous block of the file, in its order: they name the rows' sources. None:
     rows say themselves (`source`, `task_name`), or their image's top folder does."""
@@ -152,7 +162,7 @@ class TargetSettings:
 class ModelSettings:
     """The base model that every run starts from. A name is a folder, or a hub repository."""
 
-    kind: Literal["tiny", "folder", "assembled"] = "tiny"
+    kind: Literal["tiny", "folder", "assembled"]
     """`tiny` is the base that ships; `folder` a LLaVA in transformers' layout; `assembled` joins
     a language model, a CLIP tower and LLaVA's projector."""
     folder: str | None = None
@@ -168,7 +178,7 @@ class ModelSettings:
     width: int = 96
     """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""
     shape: dict[str, int] | None = placement(None)  # noqa: RUF009
-    """Widths and depths, for plans made before the checkpoint is there (report/cost.py)."""
+    """Widths and depths, for plans made before the checkpoint is there (preflight/cost.py)."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +221,10 @@ class GradientSettings:
     last_layers: int | None = None
     """Of those, the parameters in so many last layers of the language model alone: the backward
     pass ends there. None takes all layers."""
-    train_feature: Literal["sgd", "adam", "sign"] = "sgd"
-    val_feature: Literal["sgd", "adam", "sign"] = "sgd"
+    train_direction: Literal["sgd", "adam", "sign"] = "sgd"
+    """What of a pool row's gradient is scored: itself, Adam's step along it, or its signs."""
+    val_direction: Literal["sgd", "adam", "sign"] = "sgd"
+    """The same of a validation row."""
     normalise_subtasks: bool = True
     """False leaves the validation gradients of tasks with sub-tasks (MME's) at their length, as
     ICONS' released code does."""
@@ -268,7 +280,7 @@ class FeatureSettings:
     token_budget: int = placement(4096)
     """Padded tokens in one batch."""
     instance_parameters: str = r"\.self_attn\..*\.lora_[AB]\."
-    """Whose gradients TIVE reads: the attention's LoRA. Projected as the run's `projector` says."""
+    """Whose gradients TIVE reads: the attention's LoRA, in the run's `projection`."""
     released: str | None = None
     """A published subset in LLaVA's JSON, for `selector=released`."""
     self_filter: SelfFilterSettings = field(default_factory=SelfFilterSettings)
@@ -278,7 +290,7 @@ class FeatureSettings:
 class LoggerSettings:
     """Where numbers go besides the run's own files."""
 
-    kind: Literal["wandb", "none"] = "wandb"
+    kind: Literal["wandb", "none"]
     mode: Literal["auto", "offline", "online"] = "auto"
     """`auto` is online where an API key is found, offline elsewhere."""
     project: str = "icons-repro"
@@ -289,7 +301,7 @@ class LoggerSettings:
 class BenchmarkGroup:
     """The benchmarks of a setup; each entry of `tasks` is a `BenchmarkSettings`."""
 
-    scale: Literal["tiny", "paper"] = "tiny"
+    scale: Literal["tiny", "paper"]
     local: bool = False
     """Take every parquet file of the tiny world, or of `folder`."""
     folder: str | None = None
@@ -305,7 +317,7 @@ class BenchmarkGroup:
 class ExecutorSettings:
     """Who walks the graph: this process, `workers` processes here, or a SLURM cluster."""
 
-    kind: Literal["inline", "local", "slurm"] = "inline"
+    kind: Literal["inline", "local", "slurm"]
     partition: str | None = None
     account: str | None = None
     qos: str | None = None

@@ -4,6 +4,7 @@ A step is a frozen dataclass in the package that does the work. Its fields are o
 
     inputs       fields that hold other steps, tuples of them, or mappings to them
     identity     what decides the result: settings, names, hashes of files
+                 (with `added()`, only where it is not the default)
     placement    marked with `placement()`: where and how it runs (devices, threads, batch sizes
                  that change no number); settings dataclasses mark their own fields in the same way
 
@@ -18,7 +19,7 @@ import importlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FINGERPRINT_LENGTH = 16
 PLACEMENT = "placement"
+NAMED_UNLESS = "named unless"
 Counts = Mapping[str, Any]
 """What a step counted, for its manifest; JSON-ready."""
 
@@ -41,6 +43,14 @@ def placement(default: Any = ...) -> Any:
     if default is ...:
         return field(metadata={PLACEMENT: True})
     return field(default=default, metadata={PLACEMENT: True})
+
+
+def added(default: Any) -> Any:
+    """Return a dataclass field that is part of a name only where it differs from `default`.
+
+    For settings that came later: what was computed before them keeps its name.
+    """
+    return field(default=default, metadata={NAMED_UNLESS: default})
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +69,8 @@ class Step:
     """Effort of a typical step of this kind, some seconds on the tiny world."""
     light: ClassVar[bool] = False
     """Needs no torch: a fresh process starts in no time."""
+    on_device: ClassVar[bool] = True
+    """Has use for the GPUs that its kind of work is given."""
 
     @abstractmethod
     def run(self, work: Work) -> Counts | None:
@@ -153,13 +165,18 @@ def _is_input(step: Step, name: str) -> bool:
 def identity_of(value: Any) -> Any:
     """Return a value as JSON without its placement fields; steps are left as they are."""
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [f for f in fields(value) if not f.metadata.get(PLACEMENT)]
-        return {f.name: identity_of(getattr(value, f.name)) for f in kept}
+        kept = {f: getattr(value, f.name) for f in fields(value) if not f.metadata.get(PLACEMENT)}
+        named = {f.name: held for f, held in kept.items() if not _as_before(f, held)}
+        return {name: identity_of(held) for name, held in named.items()}
     if isinstance(value, Mapping):
         return {str(key): identity_of(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [identity_of(item) for item in value]
     return value
+
+
+def _as_before(field: Field[Any], value: Any) -> bool:
+    return NAMED_UNLESS in field.metadata and bool(value == field.metadata[NAMED_UNLESS])
 
 
 def ordered(goals: Sequence[Step]) -> list[Step]:

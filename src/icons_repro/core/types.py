@@ -107,7 +107,7 @@ class Pool:
     features: Mapping[str, Any] = field(default_factory=dict)
     """Loaded artifacts by the name that a selector put in `requires`."""
     device: str = "cpu"
-    """Where clustering and exact neighbour search run: "cpu", or a device of torch ("cuda")."""
+    """Where clustering and exact neighbour search run: "cpu" (faiss), or a device of torch."""
 
     def __len__(self) -> int:
         return len(self.keys)

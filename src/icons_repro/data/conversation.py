@@ -22,13 +22,19 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Record
 from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token
 
-IGNORE = -100
 ROLES = {"human": "user", "gpt": "assistant"}
 WRITTEN_TAG = "\ufdd0" * len(IMAGE_TOKEN)
 """Stands for an image tag that is text, while the template is rendered; no text has this."""
+
+
+def with_one_tag(turn: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a turn with the first of its image tags alone: all stand for the row's one image."""
+    before, tag, after = turn["value"].partition(IMAGE_TOKEN)
+    return {**turn, "value": before + tag + after.replace(IMAGE_TOKEN, "")}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,10 @@ class ConversationEncoder:
 
     def encode(self, record: Record) -> EncodedConversation:
         """Tokenise `record`, mask all but the answers, expand images, cut at `max_length`."""
-        text, spans = self.render(record.conversations, pictured=bool(record.images))
+        turns = record.conversations
+        if len(record.images) == 1:
+            turns = [with_one_tag(turn) for turn in turns]
+        text, spans = self.render(turns, pictured=bool(record.images))
         ids, ends = self._tokens(text, spans, pictured=bool(record.images))
         supervised = np.zeros(len(ids), dtype=bool)
         for start, end in spans:

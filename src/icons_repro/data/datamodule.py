@@ -22,8 +22,9 @@ from icons_repro.data.batching import (
     token_budget_batches,
 )
 from icons_repro.data.conversation import ConversationEncoder
-from icons_repro.data.dataset import Batch, Collator, ConversationDataset
+from icons_repro.data.dataset import Collator, ConversationDataset
 from icons_repro.data.records import RecordTable
+from icons_repro.models.batches import Batch
 from icons_repro.models.llava import load_processor
 
 
@@ -51,6 +52,17 @@ class Schedule:
         return -(-len(self.batches) // self.accumulate)
 
 
+def accumulation(batch_size: int, micro_batch: int, devices: int) -> int:
+    """Return a device's micro-batches to one step. Raises `ConfigError` if that is no number."""
+    accumulate, remainder = divmod(batch_size, devices * micro_batch)
+    if remainder or not accumulate:
+        raise ConfigError(
+            f"a global batch of {batch_size} does not divide into {devices} device(s) x "
+            f"micro-batches of {micro_batch}; choose a micro_batch that does."
+        )
+    return accumulate
+
+
 def training_schedule(
     positions: np.ndarray,
     words: np.ndarray,
@@ -68,15 +80,9 @@ def training_schedule(
     """Plan training on `positions` `[k]`: `epochs` passes, or `max_steps` steps of as many passes.
 
     `words` and `has_image` are `[k]`, aligned with `positions`. The global batch must divide into
-    `world_size` x `micro_batch`; the number of accumulated micro-batches follows. Raises
-    `ConfigError` otherwise.
+    `world_size` x `micro_batch`: see `accumulation`.
     """
-    accumulate, remainder = divmod(batch_size, world_size * micro_batch)
-    if remainder or not accumulate:
-        raise ConfigError(
-            f"a global batch of {batch_size} does not divide into {world_size} device(s) x "
-            f"micro-batches of {micro_batch}; choose a micro_batch that does."
-        )
+    accumulate = accumulation(batch_size, micro_batch, world_size)
     rng = np.random.default_rng(seed)
     per_pass = -(-len(positions) // batch_size)
     passes = epochs if max_steps is None else -(-max_steps // per_pass)

@@ -13,13 +13,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 from transformers import LlavaProcessor
 
-from icons_repro.data.conversation import IGNORE, ConversationEncoder, EncodedConversation
+from icons_repro.data.conversation import ConversationEncoder, EncodedConversation
 from icons_repro.data.images import AspectRatio, ImageFolder, pad_to_square
 from icons_repro.data.records import RecordTable
-
-Batch = dict[str, torch.Tensor]
-"""`input_ids`, `attention_mask`, `labels` `[B, L]`, right-padded; `positions` `[B]`; and, if any
-row has an image, `pixel_values` `[I, 3, H, W]`, images in row order."""
+from icons_repro.models.batches import IGNORE, Batch
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pyarrow as pa
 from rich.progress import Progress
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.files import read_json
+from icons_repro.core.files import read_json, replacing
 from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.pictures import PictureError, check_name
 from icons_repro.core.refs import ImagesRef, Ref
@@ -175,7 +174,5 @@ def _load(path: Path) -> Listing | None:
 
 
 def _save(listing: Listing, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    save_listing(listing, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_listing(listing, part)

@@ -66,6 +66,10 @@ class RecordTable:
         last = self._reader.num_record_batches - 1
         self._rows = last * BATCH_ROWS + self._batch(last).num_rows
 
+    def __reduce__(self) -> tuple[type[RecordTable], tuple[Path]]:
+        """Pickle as the file's path: a loader's worker process maps it anew."""
+        return RecordTable, (self.path,)
+
     @cached_property
     def policy(self) -> RecordPolicy:
         """What the rows were checked by; whoever opens their images holds to it."""
@@ -264,7 +268,7 @@ def record_source(raw: Mapping[str, Any]) -> str:
 
 
 def count_words(raw: Mapping[str, Any]) -> int:
-    """Count whitespace-separated words over all turns, as LLaVA's length grouping does."""
+    """Count whitespace-separated words over all turns, as LLaVA's grouping by length does."""
     return sum(len(turn["value"].replace(IMAGE_TOKEN, "").split()) for turn in raw["conversations"])
 
 

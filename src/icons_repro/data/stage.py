@@ -17,9 +17,15 @@ from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Counts, Step, placement
 from icons_repro.core.types import KEY_DTYPE, content_key
 from icons_repro.core.work import Work
-from icons_repro.data.tiny.stage import World
 
 log = logging.getLogger(__name__)
+
+
+class MadeData(Step):
+    """A step that makes what else are the user's files, as the tiny world does.
+
+    `pool.json`, `images/`, `targets/TASK.json` and `benchmarks/NAME.parquet`.
+    """
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,11 +34,12 @@ class Pool(Step):
 
     stage = "pool"
     group = "prepare"
+    version = 2  # all tags of a turn ask for a row's one image; labels are LLaVA's
     light = True
 
     policy: RecordPolicy
-    world: World | None = None
-    """Where the tiny world makes the pool."""
+    world: MadeData | None = None
+    """Where a step makes the pool."""
     source: Ref | None = None
     """Where it is the user's."""
     images: ImagesRef | None = None
@@ -101,12 +108,13 @@ class Targets(Step):
 
     stage = "targets"
     group = "prepare"
+    version = 2  # as the pool's
     light = True
 
     policy: RecordPolicy
     tasks: list[str] | None
     """None takes every file."""
-    made: World | DrawnTargets | None = None
+    made: MadeData | DrawnTargets | None = None
     """The step that makes the files, where they are not the user's."""
     source: Ref | None = None
     images: ImagesRef | None = None

@@ -68,8 +68,13 @@ def seen_images(raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def image_tags(raw: Mapping[str, Any]) -> int:
-    """Count the image tags in the turns that are trained on."""
-    return sum(turn["value"].count(IMAGE_TOKEN) for turn in dialogue(raw["conversations"]))
+    """Count the images that the turns which are trained on ask for.
+
+    Each tag asks for one; but where the row has one image, all tags of a turn ask for that, as
+    LLaVA puts one tag in their place (llava/train/train.py, `preprocess_multimodal`).
+    """
+    counts = [turn["value"].count(IMAGE_TOKEN) for turn in dialogue(raw["conversations"])]
+    return sum(map(bool, counts)) if len(row_images(raw)) == 1 else sum(counts)
 
 
 def check_row(raw: Any, images: ImageFolder) -> RowProblem | None:
@@ -110,7 +115,8 @@ def _check_images(raw: Mapping[str, Any], images: ImageFolder) -> RowProblem | N
     untagged = not tags and len(paths) == 1  # LLaVA trains on the text of such a row
     if paths and tags != len(paths) and not untagged:  # without an image, a tag is text
         return RowProblem(
-            "image_token_count", f"{tags} {IMAGE_TOKEN} in the text but {len(paths)} images"
+            "image_token_count",
+            f"the text asks for {tags} images ({IMAGE_TOKEN}) and the row has {len(paths)}",
         )
     for path in paths:
         if problem := check_image(images, path):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import ExecutorSettings
-from icons_repro.core.step import Step
-from icons_repro.engine.inline import InlineExecutor
+from icons_repro.engine.inline import InlineExecutor, OnMetrics
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.local import LocalExecutor
-from icons_repro.engine.resources import Resources, Table
-
-OnMetrics = Callable[[Step, dict[str, float]], None]
+from icons_repro.engine.resources import Resources, Table, local_gpus
 
 
 class Executor(Protocol):
@@ -69,8 +66,6 @@ def choose_executor(
 
 def _local_workers(table: Table) -> int:
     """One worker for each GPU, where the work wants GPUs; else one for each core."""
-    from icons_repro.engine.resources import local_gpus
-
     wants = any((row.gpus or 0) > 0 for row in table.values())
     return max(1, len(local_gpus()) if wants else (os.cpu_count() or 1))
 

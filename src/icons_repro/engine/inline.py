@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from icons_repro.core.build import Options, build
 from icons_repro.core.errors import UserError
+from icons_repro.core.faults import in_one_line, keep_traceback
 from icons_repro.core.step import Step
 from icons_repro.engine.ledger import Ledger
 from icons_repro.engine.logs import log_of
@@ -45,8 +45,7 @@ class InlineExecutor:
             ledger.fail(step, str(error))
         except Exception as error:  # whatever a step's libraries raise; the rest goes on
             path = log_of(ledger.cache, step)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(traceback.format_exc())
-            ledger.fail(step, f"{type(error).__name__}: {error}", path)
+            keep_traceback(path)
+            ledger.fail(step, in_one_line(error, step), path)
         else:
             ledger.finish(step)

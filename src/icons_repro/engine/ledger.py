@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +50,8 @@ class Ledger:
     failures: list[Failure] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    on_finish: Callable[[], None] = field(default=lambda: None)
+    """Called after each step that is finished."""
 
     def __post_init__(self) -> None:
         """Walk from the goals down to what is finished already."""
@@ -83,6 +85,10 @@ class Ledger:
         ]
         return sorted(found, key=lambda step: -self.ahead(step))
 
+    def open(self) -> list[Step]:
+        """Return the steps that are still to be done, and can be."""
+        return [s for s in self.needed.values() if self.state(s) in (State.waiting, State.running)]
+
     def ahead(self, step: Step) -> float:
         """Return the effort of the longest chain of steps that begins with this one."""
         if step.fingerprint not in self._ahead:
@@ -98,8 +104,9 @@ class Ledger:
     def finish(self, step: Step) -> None:
         """Note that the step is there."""
         self.states[step.fingerprint] = State.done
-        begun = self.started.get(step.fingerprint, time.monotonic())
-        self.seconds[step.fingerprint] = time.monotonic() - begun
+        now = time.monotonic()
+        self.seconds[step.fingerprint] = now - self.started.get(step.fingerprint, now)
+        self.on_finish()
 
     def fail(self, step: Step, cause: str, log: Path | None = None) -> None:
         """Note that the step failed; what reads it cannot be done."""
@@ -124,7 +131,7 @@ class Ledger:
         if not effort:
             return None
         pace = sum(self.seconds[fp] for fp in done) / effort
-        left = [s for fp, s in self.needed.items() if self.states[fp] in ("waiting", "running")]
+        left = self.open()
         longest = max((self.ahead(step) for step in left), default=0.0)
         return pace * max(longest, sum(step.effort for step in left) / workers)
 

@@ -125,12 +125,12 @@ class LocalExecutor:
 
     def _shareable(self, ledger: Ledger, running: list[Task]) -> list[Step]:
         """Return running steps that one more worker could help with."""
-        helped = {t.step.fingerprint: t.step for t in running if isinstance(t.step, SharedStep)}
+        helped = {s.fingerprint: s for s in ledger.open() if isinstance(s, SharedStep)}
         counts = {fp: sum(t.step.fingerprint == fp for t in running) for fp in helped}
         return [
             step
             for fp, step in helped.items()
-            if counts[fp] < self._chunks(step) and not _all_claimed(ledger.cache, step)
+            if 0 < counts[fp] < self._chunks(step) and not _all_claimed(ledger.cache, step)
         ]
 
     def _wants(self, step: Step) -> Resources:
@@ -140,10 +140,9 @@ class LocalExecutor:
         return max(self._wants(step).chunks, getattr(step, "natural_parts", 1))
 
     def _spawn(self, step: Step, ledger: Ledger, gpus: list[str], stay: bool = False) -> Task:
-        kind = "spawn" if step.light else "forkserver"
         path = log_of(ledger.cache, step)
         description = describe(ledger.cache, step)
-        context: Any = multiprocessing.get_context(kind)
+        context: Any = multiprocessing.get_context("spawn" if step.light else "forkserver")
         process: BaseProcess = context.Process(
             target=run_here,
             args=(description, ledger.cache.root, self._wants(step).chunks, stay, path, gpus),
@@ -191,8 +190,7 @@ def _how(code: int) -> str:
 
 
 def _cause(path: Path) -> str:
-    words = last_words(path)
-    return words.removeprefix("Error: ") or "it ended without a word"
+    return last_words(path).removeprefix("Error: ") or "it ended without a word"
 
 
 def _stop(running: list[Task]) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step
@@ -33,8 +33,9 @@ Table = Mapping[str, Resources]
 
 
 def of_step(table: Table, step: Step) -> Resources:
-    """Return what a step asks for."""
-    return table.get(step.group, Resources())
+    """Return what a step asks for; no GPU where it has no use for one."""
+    row = table.get(step.group, Resources())
+    return row if step.on_device else replace(row, gpus=0)
 
 
 def check_table(table: Iterable[str], groups: Iterable[str]) -> None:
@@ -64,5 +65,5 @@ def local_gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
-    return [str(i) for i in range(len([line for line in lines if line.startswith("GPU ")]))]
+    found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(i) for i in range(len(found))] if listed.returncode == 0 else []

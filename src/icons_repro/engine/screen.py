@@ -56,8 +56,7 @@ class Screen:
 
     def _tell(self, fingerprint: str, state: State) -> None:
         step = self.ledger.needed[fingerprint]
-        finished = self.ledger.count(State.done)
-        count = f"[{finished}/{len(self.ledger.needed)}]"
+        count = f"[{self.ledger.count(State.done)}/{len(self.ledger.needed)}]"
         if state is State.done:
             seconds = self.ledger.seconds.get(fingerprint, 0.0)
             self._say(f"{count} {step.name}: {seconds:.1f} s")
@@ -80,13 +79,12 @@ class Screen:
             seconds = time.monotonic() - ledger.started[fingerprint]
             table.add_row("●", Text(ledger.needed[fingerprint].name), clock(seconds))
         counts = {state: ledger.count(state) for state in State}
-        done, total = counts[State.done], len(ledger.needed)
         parts = [f"{counts[s]} {s.value}" for s in State if counts[s] or s is State.done]
         left = ledger.seconds_left(self.workers)
         said = f" · about {clock(left)} left" if left is not None else ""
         line = Text(f"{' · '.join(parts)} · {clock(time.monotonic() - self._begun)}{said}")
         bar = Table.grid()
-        bar.add_row(ProgressBar(total=max(total, 1), completed=done, width=60))
+        bar.add_row(ProgressBar(max(len(ledger.needed), 1), counts[State.done], width=60))
         return Group(table, bar, line)
 
 

@@ -21,6 +21,7 @@ import submitit
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json
+from icons_repro.core.invocation import relaunched
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import Stopped
 from icons_repro.engine.cluster_job import ChainJob, ReportJob, WorkerJob
@@ -61,13 +62,43 @@ class SlurmExecutor:
     _missed: dict[str, int] = field(default_factory=dict)
 
     def check(self, ledger: Ledger) -> None:
-        """Raise `ConfigError` where there is no SLURM, or not that partition."""
+        """Raise `ConfigError` where there is no SLURM, or none that could do the work."""
         if not shutil.which("sbatch"):
             raise ConfigError("executor=slurm: there is no sbatch here; run it on a login node.")
-        partition = self.settings.partition
-        known = _ask(["sinfo", "--noheader", "--format=%R"]).split()
-        if partition and partition not in known:
-            raise ConfigError(f"executor.partition={partition}: the cluster has {sorted(known)}.")
+        for row in {of_step(self.table, step) for step in ledger.needed.values()}:
+            self._refuse_impossible(row)
+
+    def _refuse_impossible(self, row: Resources) -> None:
+        """Ask SLURM about a job of these resources, before a first one is queued."""
+        asks = {f"--{key.replace('_', '-')}": value for key, value in self._asks(row).items()}
+        options = [key if value is True else f"{key}={value}" for key, value in asks.items()]
+        command = ("sbatch", "--test-only", "--wrap=true", *options)
+        tried = subprocess.run(command, capture_output=True, text=True)
+        if tried.returncode:
+            why = tried.stderr.strip().rpartition(": ")[-1]
+            has = ", ".join(sorted(set(_ask(["sinfo", "--noheader", "--format=%R"]).split())))
+            raise ConfigError(
+                f"SLURM refuses {' '.join(options)}: {why}. Its partitions are {has}."
+            )
+
+    def _asks(self, row: Resources) -> dict[str, Any]:
+        """Return options of sbatch by their long names; True is one without a value."""
+        s = self.settings
+        given = {
+            "partition": s.partition,
+            "account": s.account,
+            "qos": s.qos,
+            "nodes": row.nodes,
+            "cpus_per_task": row.cpus,
+            "gpus_per_node": row.gpus or None,
+            "mem": row.memory_gb and f"{round(1024 * row.memory_gb)}M",
+            "time": self._minutes(row),
+            **{"requeue": True, "kill-on-invalid-dep": "yes", **s.more},
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+    def _minutes(self, row: Resources) -> int:
+        return max(1, round(60 * (row.hours or self.settings.hours)))
 
     def run(self, ledger: Ledger) -> None:
         """Submit, then look on until everything has ended; Ctrl-C leaves the jobs alone."""
@@ -99,8 +130,7 @@ class SlurmExecutor:
             job = self._submit_chain(ledger, chain, after)
             for step in chain.steps:
                 jobs[step.fingerprint] = job
-                note = {"job": job, "step": step.name}
-                write_json(self._note(ledger, step), note)
+                write_json(self._note(ledger, step), {"job": job, "step": step.name})
         return jobs
 
     def _note(self, ledger: Ledger, step: Step) -> Path:
@@ -136,54 +166,34 @@ class SlurmExecutor:
             slurm_max_num_timeout=s.requeues,
             slurm_python=sys.executable,
         )
-        more = {"requeue": True, "kill-on-invalid-dep": "yes", **s.more}
-        given = {
-            "slurm_partition": s.partition,
-            "slurm_account": s.account,
-            "slurm_qos": s.qos,
-            "slurm_dependency": f"{ok}:{':'.join(after)}" if after else None,
-            "cpus_per_task": row.cpus,
-            "mem_gb": row.memory_gb,
-            "gpus_per_node": row.gpus or None,
-            "slurm_array_parallelism": s.array_parallelism,
-        }
+        waits = {"dependency": f"{ok}:{':'.join(after)}"} if after else {}
         executor.update_parameters(
             name=f"icons-{name}",
-            timeout_min=max(1, round(60 * (row.hours or s.hours))),
-            nodes=row.nodes,
+            timeout_min=self._minutes(row),
             tasks_per_node=1,
             stderr_to_stdout=True,
+            slurm_array_parallelism=s.array_parallelism,
             slurm_signal_delay_s=s.signal_seconds,
             slurm_srun_args=["-N1", "-n1"] if row.nodes > 1 else [],
-            slurm_additional_parameters=more,
-            **{key: value for key, value in given.items() if value is not None},
+            slurm_additional_parameters=self._asks(row) | waits,
         )
         return executor
 
     def _report_later(self, ledger: Ledger, ids: list[str]) -> None:
         """Let a last job write the results, since this process does not stay."""
-        row = of_step(self.table, ledger.goals[-1]) if ledger.goals else Resources()
-        row = Resources(cpus=row.cpus, hours=1.0)
-        executor = self._executor(ledger, "report", row, ids, ok="afterany")
-        job = executor.submit(ReportJob([sys.executable, *sys.argv, "executor.report_only=true"]))
+        executor = self._executor(ledger, "report", Resources(hours=1.0), ids, ok="afterany")
+        job = executor.submit(ReportJob(relaunched("executor.report_only=true")))
         log.info("job %s reports on all of it, in %s", job.job_id, job.paths.stdout)
 
     # looking on
 
     def _look(self, ledger: Ledger, jobs: Mapping[str, str]) -> bool:
         """Take in what has happened; whether anything is still to be waited for."""
-        open_ = [
-            step
-            for step in ledger.needed.values()
-            if ledger.state(step) in (State.waiting, State.running)
-        ]
-        found = states({jobs[step.fingerprint] for step in open_}) if open_ else {}
-        for step in open_:
-            if ledger.state(step) in (State.waiting, State.running):  # not blocked meanwhile
+        found = states(jobs[step.fingerprint] for step in ledger.open())
+        for step in ledger.open():
+            if ledger.state(step) is not State.blocked:  # by one before it
                 self._take_in(step, jobs[step.fingerprint], found, ledger)
-        return any(
-            ledger.state(step) in (State.waiting, State.running) for step in ledger.needed.values()
-        )
+        return bool(ledger.open())
 
     def _take_in(self, step: Step, job: str, found: Mapping[str, str], ledger: Ledger) -> None:
         if ledger.cache.is_ready(step):

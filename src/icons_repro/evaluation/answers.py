@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-from icons_repro.core.files import write_json
+from icons_repro.core.files import replacing, write_json
 
 ID_FIELDS = ("question_id", "questionId", "index", "Index", "id")
 
@@ -67,12 +66,9 @@ def picture_digest(images: Sequence[Image]) -> str | None:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-    os.replace(part, path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

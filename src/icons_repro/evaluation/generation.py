@@ -143,17 +143,22 @@ class BatchedGenerator:
         )
         return Prompt(text, tuple(self._rgb(image) for image in images_in(messages)))
 
-    @torch.inference_mode()
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str]:
         """Return one answer for each prompt: new tokens only, cut at the first stop string."""
-        inputs = self._inputs(prompts)
+        return self.answer_inputs(self.inputs(prompts), decoding)
+
+    @torch.inference_mode()
+    def answer_inputs(self, inputs: Any, decoding: Decoding) -> list[str]:
+        """Answer what `inputs` has prepared."""
+        inputs = dict(inputs.to(self.model.device, dtype=self.model.dtype))
         tokenizer = self.processor.tokenizer
         end = self.model.generation_config.eos_token_id or tokenizer.eos_token_id
         new = new_tokens(self.model, inputs, decoding, tokenizer.pad_token_id, end)
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         return [cut_at(text, decoding.until).strip() for text in texts]
 
-    def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    def inputs(self, prompts: Sequence[Prompt]) -> Any:
+        """Return what the processor makes of prompts, on the CPU: ids, masks and pixels."""
         texts = [prompt.text for prompt in prompts]
         images = [image for prompt in prompts for image in prompt.images]
         bos = self.processor.tokenizer.bos_token
@@ -165,7 +170,7 @@ class BatchedGenerator:
             add_special_tokens=not (bos and texts[0].startswith(bos)),
         )
         batch.pop("token_type_ids", None)
-        return dict(batch.to(self.model.device, dtype=self.model.dtype))
+        return batch
 
     def _content(self, parts: Sequence[Mapping[str, Any]]) -> Any:
         if self._plain_content:

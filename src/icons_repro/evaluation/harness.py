@@ -17,14 +17,15 @@ from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
 from tqdm import tqdm
 
+from icons_repro.evaluation.answerer import Answerer
 from icons_repro.evaluation.answers import AnswerSlices, answer_rows, judge_gave_up, write_rows
+from icons_repro.evaluation.availability import dataset_problem
 from icons_repro.evaluation.isolation import Overheard, contained
 from icons_repro.evaluation.lmms_model import LlavaLmms, SliceAnswered
-from icons_repro.evaluation.preflight import dataset_problem
-from icons_repro.evaluation.runner import Answerer, not_available
+from icons_repro.evaluation.result import not_available
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.statistics import standard_error, units_of
-from icons_repro.evaluation.tasks import CACHE, write_override
+from icons_repro.evaluation.tasks import CACHE, plugin_tasks, write_override
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +221,8 @@ class Harness:
 
 @cache
 def upstream_tasks() -> TaskManager:
-    """Return lmms-eval's own tasks: reading their 2,000 YAML files takes seconds."""
-    return TaskManager("ERROR")
+    """Return lmms-eval's own tasks and plugins': reading 2,000 YAML files takes seconds."""
+    return TaskManager("ERROR", include_path=plugin_tasks())
 
 
 def _result(

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.device import require_device
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.dataset import mean_colour
 from icons_repro.data.images import pad_to_square
-from icons_repro.evaluation.runner import Answerer, Evaluation
+from icons_repro.evaluation.answerer import Answerer
+from icons_repro.evaluation.runner import Evaluation
 from icons_repro.evaluation.settings import BenchmarkSettings, benchmarks_from_config
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.evaluation.tasks import local_benchmarks, write_local_tasks
@@ -34,6 +36,7 @@ def part_names(step: Evaluate, work: Work) -> list[str]:
 
 def fill(step: Evaluate, work: Work, parts: Iterator[str]) -> None:
     """Answer the slices that come; a benchmark in one slice is scored at once."""
+    require_device(step.trainer)
     evaluation: Evaluation | None = None
     benchmarks = _benchmarks(step, work)
     for name in parts:

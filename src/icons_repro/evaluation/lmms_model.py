@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from icons_repro.core.errors import UserError
+from icons_repro.evaluation.ahead import prepared_ahead
 from icons_repro.evaluation.answers import picture_digest
 from icons_repro.evaluation.generation import (
     BatchedGenerator,
@@ -38,7 +40,10 @@ class SliceAnswered(Exception):  # noqa: N818 (no error: it ends lmms-eval's run
 
 
 class LlavaLmms(lmms):
-    """Batched, left-padded, greedy answers; the same as one request at a time."""
+    """Batched, left-padded, greedy answers; the same as one request at a time.
+
+    A thread opens and prepares the pictures of the next batch while the model answers this one.
+    """
 
     is_simple = False
 
@@ -80,9 +85,11 @@ class LlavaLmms(lmms):
         with tqdm(
             total=len(requests), desc="answering", unit="question", disable=bool(self.progress)
         ) as bar:
-            for decoding, rows in self._batches(requests):
-                if not texts.keys() >= set(rows):
-                    texts |= zip(rows, self._answer(requests, rows, decoding), strict=True)
+            batches = self._batches(requests)
+            asked = [batch for batch in batches if not texts.keys() >= set(batch[1])]
+            (self.progress or bar.update)(_questions(batches) - _questions(asked))
+            for (decoding, rows), inputs in prepared_ahead(partial(self._inputs, requests), asked):
+                texts |= zip(rows, self._answer(inputs, decoding), strict=True)
                 (self.progress or bar.update)(len(rows))
         if self.slice is not None:
             raise SliceAnswered(texts, self.pictures.pop(requests[0].task_name, {}))
@@ -122,10 +129,12 @@ class LlavaLmms(lmms):
             order.sort(key=lambda number: -len(requests[number].args[0]))
         return list(groups.items())
 
-    def _answer(
-        self, requests: Sequence[Instance], rows: Sequence[int], decoding: Decoding
-    ) -> list[str]:
-        return self._generator.answer([self._prompt(requests[row]) for row in rows], decoding)
+    def _inputs(self, requests: Sequence[Instance], batch: tuple[Decoding, list[int]]) -> Any:
+        """Open a batch's pictures and make its tokens and pixels, in another thread."""
+        return self._generator.inputs([self._prompt(requests[row]) for row in batch[1]])
+
+    def _answer(self, inputs: Any, decoding: Decoding) -> list[str]:
+        return self._generator.answer_inputs(inputs, decoding)
 
     def _prompt(self, request: Instance) -> Prompt:
         _, doc_to_messages, _, doc_id, task, split = request.args
@@ -133,3 +142,7 @@ class LlavaLmms(lmms):
         if digest := picture_digest(images_in(messages)):
             self.pictures[task][int(doc_id)] = digest
         return self._generator.prompt(messages)
+
+
+def _questions(batches: Sequence[tuple[Decoding, list[int]]]) -> int:
+    return sum(len(rows) for _, rows in batches)

@@ -8,49 +8,25 @@ out/lmms_eval.log           what lmms-eval printed
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import write_json
-from icons_repro.evaluation.preflight import judge_problem, require_lmms_eval
+from icons_repro.evaluation.answerer import Answerer
+from icons_repro.evaluation.availability import judge_problem, require_lmms_eval
+from icons_repro.evaluation.result import Result, not_available
 from icons_repro.evaluation.settings import BenchmarkSettings
 
 if TYPE_CHECKING:
     from icons_repro.evaluation.harness import Harness
 
 log = logging.getLogger(__name__)
-
-Result = dict[str, Any]
-"""`score`, `metric`, `n`, `stderr`, `higher_is_better`, `status`, and `reason` if there is no
-score. `score` and `stderr` are on the scale of the paper's tables (percent; MME in points)."""
-
-NOT_AVAILABLE = "not available"
-
-
-@dataclass(frozen=True)
-class Answerer:
-    """Which model answers, and how."""
-
-    model_dir: Path
-    adapter_dir: Path | None = None
-    """None scores the model as it is."""
-    batch_size: int = 128
-    device: str = "cpu"
-    dtype: str = "float32"
-    image_transform: Any = None
-    """What training did to images before the processor."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the answers."""
-        weights = weights_identity(self.model_dir, self.adapter_dir)
-        return {"weights": weights, "dtype": self.dtype}
 
 
 class Evaluation:
@@ -82,8 +58,8 @@ class Evaluation:
             from icons_repro.evaluation.harness import Harness
         except ImportError as error:
             raise UserError(
-                f"lmms-eval is installed but cannot be imported ({error}); install the pinned "
-                "versions: uv pip install -r requirements.txt"
+                f"lmms-eval is installed but cannot be imported ({error}); install the versions "
+                "that requirements.txt of the repository pins"
             ) from error
         self.out.mkdir(parents=True, exist_ok=True)
         return Harness(self.include_path, self.out, self.answerer, self.limit, self.seed)
@@ -136,33 +112,6 @@ def evaluate(
     }
     evaluation.close()
     return results
-
-
-def not_available(benchmark: BenchmarkSettings, reason: str) -> Result:
-    """Return the result of a benchmark that could not be scored."""
-    return {
-        "score": None,
-        "metric": benchmark.metric,
-        "n": 0,
-        "stderr": None,
-        "higher_is_better": benchmark.higher_is_better,
-        "status": NOT_AVAILABLE,
-        "reason": reason,
-    }
-
-
-def weights_identity(model_dir: Path, adapter_dir: Path | None) -> str:
-    """Return a hash of what answers: the adapter's bytes, the base's config and file sizes."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update((model_dir / "config.json").read_bytes())
-    for path in sorted(model_dir.glob("*.safetensors")):
-        digest.update(f"{path.name}:{path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 22))
-    for path in sorted(adapter_dir.glob("*.safetensors")) if adapter_dir else []:
-        if path.name != "optimizer.safetensors":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def read_scores(out: Path) -> dict[str, Result]:

@@ -10,7 +10,7 @@ from icons_repro.core.refs import Ref
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.core.step import Counts, SharedStep, placement
 from icons_repro.core.work import Work
-from icons_repro.data.tiny.stage import World
+from icons_repro.data.stage import MadeData
 from icons_repro.models.stage import Base
 from icons_repro.training.stage import FineTune
 
@@ -36,8 +36,8 @@ class Evaluate(SharedStep):
     trainer: TrainerSettings
     only: list[str] | None = None
     """Of local files: those to take."""
-    world: World | None = None
-    """Where the tiny world makes the files."""
+    world: MadeData | None = None
+    """Where a step makes the files."""
     folder: Ref | None = None
     """Where they are the user's."""
     batch_size: int = placement(64)

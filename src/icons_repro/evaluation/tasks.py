@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core import plugins
 from icons_repro.core.errors import DataError
 from icons_repro.evaluation.benchmark_files import answers_yes_or_no
 from icons_repro.evaluation.settings import BenchmarkSettings
@@ -81,6 +82,11 @@ def write_override(
     return replace(benchmark, task=name)
 
 
+def plugin_tasks() -> list[str]:
+    """Return the folders of lmms-eval tasks that other installed packages bring."""
+    return [str(folder) for folder in plugins.folders("tasks").values()]
+
+
 def _parquet_names(parquet_dir: Path) -> list[str]:
     names = sorted(path.stem for path in parquet_dir.glob("*.parquet"))
     if not names:
@@ -89,7 +95,7 @@ def _parquet_names(parquet_dir: Path) -> list[str]:
 
 
 def _template(name: str) -> str:
-    return (resources.files(__package__) / "tiny_tasks" / f"{name}.yaml").read_text()
+    return (resources.files(__package__) / "local_tasks" / f"{name}.yaml").read_text()
 
 
 def _flow(value: Any) -> str:

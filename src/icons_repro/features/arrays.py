@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.lib.format import open_memmap
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.files import replacing
 from icons_repro.core.rowfiles import MARKS, RowFiles, marked, reserve
 
 Column = tuple[tuple[int, ...], str]
@@ -104,9 +105,6 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, 
 
 def _write_header(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Put the header in place, whole; the rows come later."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".header.part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(file, described)
-    part.replace(path)

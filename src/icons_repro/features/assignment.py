@@ -6,33 +6,10 @@ another in a stated order. Neither uses atomics, so a machine gives the same bit
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import faiss
 import numpy as np
 
-Found = tuple[np.ndarray, np.ndarray, Any]
-"""Fit float32 `[b]`, centroid int64 `[b]`, and the block's sums for `Totals.add` (or None)."""
-
-
-class Totals(Protocol):
-    """Sums of rows by cluster, float64."""
-
-    def add(self, part: Any) -> None:
-        """Add one block's sums."""
-
-    def read(self, clusters: slice) -> np.ndarray:
-        """The sums of these clusters: float64 `[c, d]`."""
-
-
-class Assigner(Protocol):
-    """Gives rows to a fixed set of centroids."""
-
-    def search(self, x: np.ndarray, sums: bool) -> Found:
-        """The nearest centroid of each row of `x` `[b, d]`; may run in several threads."""
-
-    def totals(self) -> Totals:
-        """Sums that are all zero."""
+from icons_repro.features.assigner import Assigner, Found
 
 
 def make_assigner(device: str, centroids: np.ndarray, spherical: bool) -> Assigner:

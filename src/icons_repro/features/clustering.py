@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.features.assignment import Assigner, Totals, make_assigner
+from icons_repro.features.assigner import Assigner, Totals
+from icons_repro.features.assignment import make_assigner
 from icons_repro.features.projection import random_projection
-from icons_repro.features.rows import BLOCK_FLOATS, Rows, ordered_map, unit_rows
+from icons_repro.features.rows import BLOCK_FLOATS, FeatureRows, ordered_map, unit_rows
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """A k-means result; places are those of the `Rows` it was made from."""
+    """A k-means result; places are those of the `FeatureRows` it was made from."""
 
     centroids: np.ndarray
     """float32 `[C, d]`; of length 1 when spherical."""
@@ -43,7 +44,7 @@ def members_of(labels: np.ndarray, clusters: int) -> list[np.ndarray]:
 
 
 def kmeans(
-    rows: Rows,
+    rows: FeatureRows,
     clusters: int,
     rng: np.random.Generator,
     iterations: int = 50,
@@ -92,7 +93,7 @@ def kmeans(
 
 
 def _lloyd(
-    rows: Rows,
+    rows: FeatureRows,
     clusters: int,
     rng: np.random.Generator,
     iterations: int,
@@ -117,7 +118,7 @@ def _lloyd(
 
 
 def _assign(
-    rows: Rows, assigner: Assigner, threads: int | None, sums: bool = True
+    rows: FeatureRows, assigner: Assigner, threads: int | None, sums: bool = True
 ) -> tuple[np.ndarray, np.ndarray, Totals]:
     """Nearest centroid and fit of every row, and (`sums`) the sum of each cluster's rows."""
     labels = np.empty(len(rows), dtype=np.int64)
@@ -134,7 +135,7 @@ def _assign(
 
 
 def _update(
-    rows: Rows,
+    rows: FeatureRows,
     centroids: np.ndarray,
     labels: np.ndarray,
     fit: np.ndarray,
@@ -159,7 +160,7 @@ def _update(
 
 
 def _in_full_space(
-    rows: Rows, found: Clustering, spherical: bool, threads: int | None
+    rows: FeatureRows, found: Clustering, spherical: bool, threads: int | None
 ) -> Clustering:
     """The same clusters with the means and fits of the full rows; an empty one's mean is zero."""
     centroids = np.zeros((len(found.centroids), rows.dim), dtype=np.float32)
@@ -174,7 +175,9 @@ def _in_full_space(
     return Clustering(centroids, found.labels, fit)
 
 
-def _mean_and_fit(rows: Rows, places: np.ndarray, spherical: bool) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_fit(
+    rows: FeatureRows, places: np.ndarray, spherical: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean of these rows (of length 1 if spherical) and how each fits it; in blocks."""
     size = rows.block_size
     blocks = [places[start : start + size] for start in range(0, len(places), size)]

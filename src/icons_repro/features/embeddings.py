@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 from icons_repro.core.errors import ConfigError
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.datamodule import PassPlan
-from icons_repro.data.dataset import Batch
 from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable
 from icons_repro.data.row_text import row_text
 from icons_repro.features.arrays import Columns
-from icons_repro.features.predict import FeaturePass, hidden_size, llava_of, model_inputs
+from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
+from icons_repro.models.batches import Batch, model_inputs
 from icons_repro.models.encoders import ClipEncoder
 
 CLIP_BATCH = 64

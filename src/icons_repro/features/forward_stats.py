@@ -12,10 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from icons_repro.data.conversation import IGNORE
-from icons_repro.data.dataset import Batch
 from icons_repro.features.arrays import Column, Columns
-from icons_repro.features.predict import FeaturePass, hidden_size, llava_of, model_inputs
+from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
+from icons_repro.models.batches import IGNORE, Batch, model_inputs
 
 STATISTICS = ("loss", "el2n", "margin")
 POOLED = ("hidden_last", "hidden_mean", "hidden_weighted")
@@ -55,22 +54,6 @@ def answer_tokens(hidden: torch.Tensor, batch: Batch) -> AnswerTokens:
     targets = batch["labels"][:, 1:]
     supervised = targets != IGNORE
     return AnswerTokens(hidden[:, :-1][supervised], targets[supervised], supervised.nonzero()[:, 0])
-
-
-def answer_losses(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, AnswerTokens]:
-    """Return the cross-entropy of each answer token `[T]`, nats, with its gradient, and tokens."""
-    tokens = answer_tokens(last_states(model, batch), batch)
-    logits = llava_of(model).lm_head(tokens.hidden).float()
-    return functional.cross_entropy(logits, tokens.targets, reduction="none"), tokens
-
-
-def sample_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return each sample's mean answer cross-entropy `[B]`, nats, with its gradient; NaN if none.
-
-    L(z) = -1/|A| sum over t in A of log p(y_t | y_<t)
-    """
-    losses, tokens = answer_losses(model, batch)
-    return tokens.mean_by_row(losses, len(batch["input_ids"])).float()
 
 
 def token_statistics(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

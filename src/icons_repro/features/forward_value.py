@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from icons_repro.core.errors import DataError
-from icons_repro.data.dataset import Batch
 from icons_repro.features.arrays import Columns
 from icons_repro.features.forward_stats import answer_tokens, last_states
 from icons_repro.features.predict import FeaturePass, llava_of
+from icons_repro.models.batches import Batch
 
 HELD_FLOATS = 2**28
 """Numbers of the pool's S held at once: 1 GB."""

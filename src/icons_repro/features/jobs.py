@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from icons_repro.core.device import require_device
 from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
@@ -118,6 +119,7 @@ def _left(arrays: FeatureArrays, batches: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _load(step: Any, work: Work) -> FeaturePass:
+    require_device(step.trainer)
     if isinstance(step, (ClipPass, TargetClipPass)):
         return ClipFeatures(load_clip(step.clip.path, getattr(torch, step.trainer.model_dtype)))
     model = _model(step, work)
@@ -202,6 +204,7 @@ def close_values(step: ValuePass, work: Work) -> Counts:
 
 def self_filter(step: SelfFilter, work: Work) -> Counts:
     """Train the score net on every usable row."""
+    require_device(step.trainer)
     records = work.path(step.pool)
     usable = np.flatnonzero(RecordTable(records / "records.arrow").usable)
     np.save(work.out / "positions.npy", usable)

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.features.rows import Rows, one_threaded_blas, ordered_map
+from icons_repro.features.rows import FeatureRows, one_threaded_blas, ordered_map
 
 ROWS_PER_CELL = 64
 """Rows that train each cell of an inverted file; faiss asks for 39 at least."""
@@ -24,7 +24,7 @@ class Index(Protocol):
 
 
 def neighbour_index(
-    rows: Rows,
+    rows: FeatureRows,
     kind: str,
     cosine: bool,
     probes: int = 1,
@@ -65,7 +65,9 @@ def neighbour_index(
     return index
 
 
-def _training_rows(rows: Rows, index: faiss.Index, rng: np.random.Generator | None) -> Rows:
+def _training_rows(
+    rows: FeatureRows, index: faiss.Index, rng: np.random.Generator | None
+) -> FeatureRows:
     inverted = faiss.try_extract_index_ivf(index)
     cells = inverted.nlist if inverted is not None else 0
     count = max(CODEBOOK_ROWS, ROWS_PER_CELL * cells)
@@ -75,7 +77,7 @@ def _training_rows(rows: Rows, index: faiss.Index, rng: np.random.Generator | No
 
 
 def nearest_neighbours(
-    rows: Rows, k: int, index: Index, threads: int | None = None
+    rows: FeatureRows, k: int, index: Index, threads: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of every row: places int64 `[n, k]`, values float32 `[n, k]`.
 

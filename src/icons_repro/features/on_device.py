@@ -10,15 +10,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from icons_repro.features.assignment import Found
-from icons_repro.features.rows import Rows
+from icons_repro.features.assigner import Found
+from icons_repro.features.rows import FeatureRows
 
 TILE_FLOATS = 2**26
 """Similarities that exist at once: 256 MB."""
 
 
+def has_device(name: str) -> bool:
+    """Whether torch finds this device in this process."""
+    return torch.device(name).type != "cuda" or torch.cuda.is_available()
+
+
 class TorchAssigner:
-    """See `assignment.Assigner`."""
+    """See `assigner.Assigner`."""
 
     def __init__(self, device: str, centroids: np.ndarray, spherical: bool) -> None:
         self._centroids = torch.from_numpy(centroids).to(device)
@@ -50,7 +55,7 @@ class TorchAssigner:
 
 
 class TorchTotals:
-    """See `assignment.Totals`; the sums stay on the device."""
+    """See `assigner.Totals`; the sums stay on the device."""
 
     def __init__(self, like: torch.Tensor) -> None:
         self._like = like
@@ -81,7 +86,7 @@ def _grouped_sums(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 class TorchFlatIndex:
     """Exact neighbours; rows stay on the device in the type in which they are stored."""
 
-    def __init__(self, rows: Rows, cosine: bool, device: str) -> None:
+    def __init__(self, rows: FeatureRows, cosine: bool, device: str) -> None:
         self._unit = rows.unit
         self._cosine = cosine
         self._data = torch.cat(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
-from icons_repro.data.dataset import Batch
 from icons_repro.features.arrays import Columns, FeatureArrays
+from icons_repro.models.answers import base_model
+from icons_repro.models.batches import Batch
 
 
 class FeaturePass(L.LightningModule):
@@ -51,16 +52,10 @@ def run_pass(
 
 def llava_of(model: nn.Module) -> LlavaForConditionalGeneration:
     """Return the LLaVA inside a PEFT wrapper (its LoRA layers stay in place), or itself."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if callable(inner) else model  # type: ignore[return-value]
+    return cast(LlavaForConditionalGeneration, base_model(model))
 
 
 def hidden_size(model: nn.Module) -> int:
     """Return the width of the language model's states."""
     config: Any = llava_of(model).config
     return int(config.get_text_config().hidden_size)
-
-
-def model_inputs(batch: Batch) -> Batch:
-    """Return what the model's body takes: everything but labels and positions."""
-    return {k: v for k, v in batch.items() if k not in ("labels", "positions")}

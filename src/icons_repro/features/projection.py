@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from icons_repro.features.rows import BLOCK_FLOATS, Rows, ordered_map
+from icons_repro.features.rows import BLOCK_FLOATS, FeatureRows, ordered_map
 
 ALIGNED = 64
 """Blocks are a multiple of so many rows: a row's bits do not depend on its place in a block."""
 
 
 def random_projection(
-    rows: Rows, dim: int, rng: np.random.Generator, threads: int | None = None
-) -> Rows:
+    rows: FeatureRows, dim: int, rng: np.random.Generator, threads: int | None = None
+) -> FeatureRows:
     """The rows times a matrix of random signs over sqrt(dim), at the same places.
 
     The array is read once, from its first row to its last, whatever the order of `rows`: a memory
@@ -37,4 +37,4 @@ def random_projection(
 
     for places, values in ordered_map(project, blocks, threads):
         out[places] = values
-    return Rows(out, np.arange(len(rows)), rows.unit)
+    return FeatureRows(out, np.arange(len(rows)), rows.unit)

@@ -84,7 +84,7 @@ class Picked:
 
 
 @dataclass(frozen=True)
-class Rows:
+class FeatureRows:
     """Some rows of a feature array, in a stated order, read as float32 a block at a time."""
 
     array: Array2D
@@ -122,10 +122,10 @@ class Rows:
         for places in self.slices():
             yield places.start, self.gather(places)
 
-    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+    def sample(self, count: int, rng: np.random.Generator) -> FeatureRows:
         """`count` of these rows at random, in their order."""
         places = np.sort(rng.choice(len(self), count, replace=False))
-        return Rows(self.array, self.order[places], self.unit)
+        return FeatureRows(self.array, self.order[places], self.unit)
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

@@ -24,13 +24,13 @@ from icons_repro.gpu_check.device_memory import (
 from icons_repro.gpu_check.lines import Check, Found
 from icons_repro.gpu_check.model import END, Rig
 from icons_repro.gpu_check.passes import ALIKE, Extraction, answers, apart, train
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import CountSketch, Rademacher
-from icons_repro.gradients.projectors.base import random_permutation, random_signs, random_words
-from icons_repro.gradients.projectors.rademacher import BLOCK
+from icons_repro.gradients.projections import CountSketch, Rademacher
+from icons_repro.gradients.projections.base import random_permutation, random_signs, random_words
+from icons_repro.gradients.projections.rademacher import BLOCK
 from icons_repro.gradients.self_test import TOLERANCE, choose_attention
+from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
 SHALLOW = 2

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
 
+from icons_repro.core.faults import is_out_of_memory
 from icons_repro.gpu_check.model import Rig
-from icons_repro.gradients.memory import is_out_of_memory
 
 Group = Literal["correctness", "speed"]
 Status = Literal["passed", "failed", "measured", "skipped"]

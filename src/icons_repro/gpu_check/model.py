@@ -19,9 +19,9 @@ from transformers import (
 from icons_repro.core.settings import LoraSettings
 from icons_repro.gpu_check.shapes import SHAPES, Shape
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.batches import IGNORE
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.projections import Projection, build_projection
+from icons_repro.models.batches import IGNORE
 from icons_repro.models.lora import attach_lora, checkpoint_layers
 
 PAD, BEGIN, END, IMAGE, FIRST_WORD = 0, 1, 2, 4, 5
@@ -94,7 +94,7 @@ class Rig:
         self.tokens_per_second: dict[int, float] = {}
         """Of extraction, by token budget."""
         self._kept: tuple[Any, Any] = (None, None)
-        self._projector: Projector | None = None
+        self._projection: Projection | None = None
         torch.backends.cudnn.allow_tf32 = False  # float32 lines ask for float32
 
     def base(
@@ -132,11 +132,11 @@ class Rig:
 
         return self._keep("trainable", make)
 
-    def projector(self, layout: ParameterLayout) -> Projector:
-        """Return the default projector, drawn once for the adapter of all layers."""
-        if self._projector is None or self._projector.layout != layout:
-            self._projector = build_projector(layout, "count_sketch", self.shape.dim)
-        return self._projector
+    def projection(self, layout: ParameterLayout) -> Projection:
+        """Return the default projection, drawn once for the adapter of all layers."""
+        if self._projection is None or self._projection.layout != layout:
+            self._projection = build_projection(layout, "count_sketch", self.shape.dim)
+        return self._projection
 
     def autocast(self) -> torch.autocast:
         """Return bfloat16 autocast, under which passes run with `trainer.precision=bf16-mixed`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from peft import PeftModel
 from torch import nn
@@ -22,15 +22,16 @@ from torch.utils.data import DataLoader
 from icons_repro.core.settings import TrainSettings
 from icons_repro.evaluation.generation import Decoding, new_tokens
 from icons_repro.gpu_check.model import END, PAD, Rig
-from icons_repro.gradients.answer_loss import answer_losses
-from icons_repro.gradients.batches import Batch
-from icons_repro.gradients.collect import RowCollector, Rows
+from icons_repro.gradients.collect import BatchRows, RowCollector
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.writer import StoreWriter, open_writer
+from icons_repro.models.answers import answer_losses
+from icons_repro.models.batches import Batch
 from icons_repro.models.lora import gradient_parameters
-from icons_repro.training.callbacks import LoraCheck
+from icons_repro.models.trainer import quiet_trainer
+from icons_repro.training.callbacks import AfterMicroBatch, LoraCheck, MicroBatch
 from icons_repro.training.module import InstructionTuner
 
 ALIKE = 0.99
@@ -51,12 +52,12 @@ class Extraction:
 
     def __init__(self, rig: Rig, model: PeftModel, limits: TokenLimits | None = None) -> None:
         self.gradients = taker(rig, model)
-        projector = rig.projector(self.gradients.layout)
-        self._collector = RowCollector(self.gradients, projector, limits=limits)
+        projection = rig.projection(self.gradients.layout)
+        self._collector = RowCollector(self.gradients, projection, limits=limits)
         self._rig = rig
-        self.dim = projector.dim
+        self.dim = projection.dim
 
-    def rows(self, batch: Batch) -> Rows:
+    def rows(self, batch: Batch) -> BatchRows:
         """Return a batch's rows."""
         with self._rig.autocast():
             return self._collector(batch)
@@ -107,23 +108,16 @@ class _Staying(SingleDeviceStrategy):
         self.accelerator.teardown()  # type: ignore[union-attr]
 
 
-class _Recorder(L.Callback):
+class _Recorder(AfterMicroBatch):
     def __init__(self, rig: Rig) -> None:
         self.losses: list[torch.Tensor] = []
         self.times: list[float] = []
         self._rig = rig
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
         self._rig.synchronize()
         self.times.append(time.perf_counter())
-        self.losses.append(outputs["loss"].detach())
+        self.losses.append(done.loss.detach())
 
 
 def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
@@ -135,18 +129,14 @@ def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
         gradient_checkpointing=rig.shape.checkpointed,
     )
     recorder = _Recorder(rig)
-    trainer = L.Trainer(
+    trainer = quiet_trainer(
         accelerator="gpu" if rig.device.type == "cuda" else "cpu",
         devices=1,
         strategy=_Staying(device=rig.device),
         precision="bf16-mixed",
         max_epochs=1,
-        logger=False,
         callbacks=[LoraCheck(), recorder],
-        enable_checkpointing=False,
-        enable_model_summary=False,
         enable_progress_bar=False,
-        use_distributed_sampler=False,
         plugins=[LightningEnvironment()],
     )
     batches: Any = [batch] * steps

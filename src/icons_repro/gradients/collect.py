@@ -1,4 +1,4 @@
-"""From a batch to its rows: gradients -> feature -> projector, and what became of each row."""
+"""From a batch to its rows: gradients -> direction -> projection, and what became of each row."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import torch
 
 from icons_repro.core.errors import UserError
-from icons_repro.gradients.batches import Batch, answer_counts, take_rows
+from icons_repro.core.faults import is_out_of_memory
 from icons_repro.gradients.capture import IMAGE_MODULES
-from icons_repro.gradients.features import Feature, SgdFeature
-from icons_repro.gradients.memory import TokenLimits, device_name, is_out_of_memory
+from icons_repro.gradients.directions import Direction, SgdDirection
+from icons_repro.gradients.memory import TokenLimits, device_name
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Accumulator, Projector
+from icons_repro.gradients.projections import Accumulator, Projection
 from icons_repro.gradients.store import RowStatus
+from icons_repro.models.batches import Batch, answer_counts, take_rows
 
 log = logging.getLogger(__name__)
+ENOUGH = 16
+"""Rows that do not fit alone, before any fits, after which no other is tried."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """The rows of one batch, ready for a store."""
 
     values: torch.Tensor
@@ -32,13 +35,13 @@ class Rows:
 
 
 class RowCollector:
-    """Makes normalised, projected feature rows; splits a batch that does not fit in memory."""
+    """Makes normalised, projected rows of gradients; splits a batch that does not fit in memory."""
 
     def __init__(
         self,
         gradients: PerSampleGradients,
-        projector: Projector,
-        feature: Feature | None = None,
+        projection: Projection,
+        direction: Direction | None = None,
         max_rows: int | None = None,
         limits: TokenLimits | None = None,
     ) -> None:
@@ -46,22 +49,24 @@ class RowCollector:
 
         Args:
             gradients: what takes the gradients.
-            projector: what shortens the rows.
-            feature: SGD unless given.
+            projection: what shortens the rows.
+            direction: SGD unless given.
             max_rows: cuts larger batches, for rows too long to hold many of.
             limits: what is remembered of batches that did not fit; of this run alone unless given.
         """
-        if projector.layout != gradients.layout:
-            raise UserError("the projector was built for other parameters than the gradients'")
+        if projection.layout != gradients.layout:
+            raise UserError("the projection was built for other parameters than the gradients'")
         self.gradients = gradients
-        self.projector = projector
-        self.feature = feature or SgdFeature()
+        self.projection = projection
+        self.direction = direction or SgdDirection()
         self._max_rows = max_rows
         self._limits = limits or TokenLimits()
-        self._workload = _workload(gradients, projector)
+        self._workload = _workload(gradients, projection)
         self._checked = False
+        self._alone: int | None = 0
+        """Rows given up while none has fitted; None once one has."""
 
-    def __call__(self, batch: Batch) -> Rows:
+    def __call__(self, batch: Batch) -> BatchRows:
         """Return the batch's rows.
 
         A batch that runs out of memory is halved until it fits, and later ones are cut to that
@@ -69,7 +74,8 @@ class RowCollector:
         ever shortened.
 
         Raises:
-            UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained.
+            UserError: some LoRA-B matrix has no gradient at all, so it cannot have been trained; or
+                row after row does not fit, from the first on.
         """
         n, width = batch["input_ids"].shape
         device = device_name(batch["input_ids"].device)
@@ -77,7 +83,9 @@ class RowCollector:
         if n > room:
             return self._in_parts(batch, room)
         try:
-            return self._collect(batch)
+            rows = self._collect(batch)
+            self._alone = None
+            return rows
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -85,7 +93,7 @@ class RowCollector:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if n == 1:
-            return self._given_up(batch)
+            return self._given_up(batch, device)
         self._limits.did_not_fit(device, self._workload, n * width)
         log.warning(
             "a batch of %d x %d tokens does not fit in the memory of %s: halved, as later ones "
@@ -104,25 +112,33 @@ class RowCollector:
         rows = n if limit is None else max(1, limit // width)
         return rows if self._max_rows is None else min(rows, self._max_rows)
 
-    def _given_up(self, batch: Batch) -> Rows:
+    def _given_up(self, batch: Batch, device: str) -> BatchRows:
         log.warning("position %s does not fit in memory", batch["positions"].tolist())
+        if self._alone is not None:
+            self._alone += 1
+            if self._alone >= ENOUGH:
+                raise UserError(
+                    f"not one of {ENOUGH} rows fits in the memory of {device}, each alone (the "
+                    f"last has {batch['input_ids'].shape[1]} tokens): take a larger device, "
+                    "trainer.model_dtype=bfloat16, or a smaller lora.rank. What is done is kept."
+                )
         status = torch.tensor([RowStatus.out_of_memory], dtype=torch.uint8)
-        return Rows(torch.zeros(1, self.projector.dim), torch.zeros(1), status)
+        return BatchRows(torch.zeros(1, self.projection.dim), torch.zeros(1), status)
 
-    def _in_parts(self, batch: Batch, size: int) -> Rows:
+    def _in_parts(self, batch: Batch, size: int) -> BatchRows:
         starts = range(0, len(batch["input_ids"]), size)
         token = self.gradients.image_token_id
         every = range(len(batch["input_ids"]))
         parts = [self(take_rows(batch, every[start : start + size], token)) for start in starts]
-        return Rows(
+        return BatchRows(
             torch.cat([part.values.cpu() for part in parts]),
             torch.cat([part.norms.cpu() for part in parts]),
             torch.cat([part.status for part in parts]),
         )
 
-    def _collect(self, batch: Batch) -> Rows:
+    def _collect(self, batch: Batch) -> BatchRows:
         ids = batch["input_ids"]
-        sink = _Sink(self, self.projector.begin(len(ids), ids.device, self._dtype()))
+        sink = _Sink(self, self.projection.begin(len(ids), ids.device, self._dtype()))
         losses = self.gradients.stream(batch, sink.add)
         with torch.autocast(ids.device.type, enabled=False):
             values, norms = sink.accumulator.finish()
@@ -132,7 +148,7 @@ class RowCollector:
             self._require_trained_adapter(sink.moved)
         ok_here = ok.to(values.device)
         values = torch.where(ok_here[:, None], values / norms.clamp_min(1e-30)[:, None], 0.0)
-        return Rows(values, torch.where(ok_here, norms, 0.0), status)
+        return BatchRows(values, torch.where(ok_here, norms, 0.0), status)
 
     def _dtype(self) -> torch.dtype:
         double = next(self.gradients.model.parameters()).dtype == torch.float64
@@ -156,7 +172,7 @@ class RowCollector:
 
 
 class _Sink:
-    """Receives one batch's gradients: measures them, makes features, and projects."""
+    """Receives one batch's gradients: measures them, turns them to directions, and projects."""
 
     def __init__(self, owner: RowCollector, accumulator: Accumulator) -> None:
         self._owner = owner
@@ -169,7 +185,7 @@ class _Sink:
         self.squares = self.squares + length.square()
         if not self._owner._checked and bool((length > 0).any()):
             self.moved.add(index)
-        self.accumulator.add(index, self._owner.feature(index, gradients))
+        self.accumulator.add(index, self._owner.direction(index, gradients))
 
 
 def row_status(
@@ -179,8 +195,8 @@ def row_status(
 
     Args:
         losses: each sample's loss `[B]`.
-        squares: squared length of each raw gradient `[B]`, before feature and projection.
-        norms: length of each projected feature `[B]`.
+        squares: squared length of each raw gradient `[B]`, before direction and projection.
+        norms: length of each projected direction `[B]`.
     """
     squares = torch.as_tensor(squares, device=losses.device).expand(len(losses))
     finite = losses.isfinite() & squares.isfinite() & norms.isfinite()
@@ -191,10 +207,10 @@ def row_status(
     return status.cpu()
 
 
-def _workload(gradients: PerSampleGradients, projector: Projector) -> str:
+def _workload(gradients: PerSampleGradients, projection: Projection) -> str:
     """Return what, besides the device, decides how much memory a token takes."""
     model = gradients.model
     weights = sum(p.numel() for p in model.parameters())
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    rows = f"{gradients.layout.dim:,} to {projector.dim:,} by {projector.kind}"
+    rows = f"{gradients.layout.dim:,} to {projection.dim:,} by {projection.kind}"
     return f"{weights:,} weights in {dtype}, {rows}, {gradients.method}"

@@ -7,7 +7,7 @@ is formed:
     I_k(i) = <g_i, u_k> / |g_i|,    u_k = mean over j in V_k of v_j / |v_j|
 
 That takes T adapter-sized vectors in memory and another pass over the pool for every new task. It
-is also the fidelity oracle for every projector.
+is also the fidelity oracle for every projection.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from typing_extensions import override
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix
-from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.directions import Direction
 from icons_repro.gradients.extract import NumberedBatches, default_trainer, extract, run_module
-from icons_repro.gradients.features import Feature
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Projector, Unprojected
+from icons_repro.gradients.projections import Projection, Unprojected
 from icons_repro.gradients.store import GradientStore, RowStatus
+from icons_repro.models.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def task_directions(
     *,
     subtasks: Mapping[str, Sequence[str]] | None = None,
     raw: Collection[str] = (),
-    feature: Feature | None = None,
+    direction: Direction | None = None,
     memory_gb: float | None = None,
     trainer: lightning.Trainer | None = None,
     limits: TokenLimits | None = None,
@@ -76,7 +76,7 @@ def task_directions(
         validation: each task's batches (see `extract`), by task name.
         subtasks: for some tasks, the sub-task of each validation row.
         raw: tasks whose rows keep their length (see `score`'s `raw_validation`).
-        feature: SGD unless given.
+        direction: SGD unless given.
         memory_gb: memory that the directions may take, GB; half of what is free unless given. A
             device's own memory holds a batch's gradients, in half of what it has free.
         trainer: runs the loops.
@@ -91,8 +91,8 @@ def task_directions(
     on_device = device_room(gradients.model, runner.strategy.root_device)
     room = require_room(len(names), gradients.layout, memory_gb, on_device)
     vectors = torch.zeros(len(names), gradients.layout.dim)
-    projector = Unprojected(gradients.layout)
-    collector = RowCollector(gradients, projector, feature, max_rows=room, limits=limits)
+    projection = Unprojected(gradients.layout)
+    collector = RowCollector(gradients, projection, direction, max_rows=room, limits=limits)
     for task, data in validation.items():
         own = [names.index(name) for name in groups[task]]
         sums = _DirectionSums(vectors, np.asarray(own), task in raw)
@@ -115,7 +115,7 @@ def score_direct(
 
     Args:
         folder: where the N x T scores are kept while the pass goes on; a kill loses little.
-        options: what `extract` takes: `n_rows`, `keys`, `feature`, `identities`, `trainer`, ...
+        options: what `extract` takes: `n_rows`, `keys`, `direction`, `identities`, `trainer`, ...
 
     Returns:
         float32 `[N, T]`, a column a direction, a row of NaN where there is no gradient.
@@ -124,7 +124,7 @@ def score_direct(
         DataError: the directions do not fit in the device's memory (with the numbers).
     """
     runner = options.pop("trainer", None) or default_trainer()
-    projector = DirectScores(gradients.layout, directions)
+    projection = DirectScores(gradients.layout, directions)
     room = device_room(gradients.model, runner.strategy.root_device)
     needed = directions.vectors.nbytes
     if room is not None and needed > room:
@@ -134,7 +134,7 @@ def score_direct(
             "parameters, a larger device, or gradients.mode=store."
         )
     options |= {"dtype": "float32", "trainer": runner}
-    store = extract(gradients, projector, data, folder, **options)
+    store = extract(gradients, projection, data, folder, **options)
     return direct_influence(store, directions.names)
 
 
@@ -235,8 +235,8 @@ class _DirectionSums:
         self._done[positions] = True
 
 
-class DirectScores(Projector):
-    """Looks like a projector of dimension T: a row is its products with the directions."""
+class DirectScores(Projection):
+    """Looks like a projection of dimension T: a row is its products with the directions."""
 
     kind = "direct"
 
@@ -283,5 +283,5 @@ class DirectAccumulator:
         self._squares += torch.linalg.vector_norm(values, dim=1).double().square()
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Accumulator.finish`; the norm is that of the unprojected feature."""
+        """See `Accumulator.finish`; the norm is that of the unprojected direction."""
         return self._out, self._squares.sqrt().to(self._out.dtype)

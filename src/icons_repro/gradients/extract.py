@@ -1,4 +1,4 @@
-"""Extraction: a stream of batches -> per-sample gradients -> projector -> store."""
+"""Extraction: a stream of batches -> per-sample gradients -> projection -> store."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from icons_repro.core.errors import DataError
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.features import Feature, SgdFeature
+from icons_repro.gradients.directions import Direction, SgdDirection
 from icons_repro.gradients.memory import TokenLimits, device_name
 from icons_repro.gradients.module import GradientModule, RowSink
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Projector
+from icons_repro.gradients.projections import Projection
 from icons_repro.gradients.store import GradientStore, RowStatus
-from icons_repro.gradients.writer import open_writer, seal
+from icons_repro.gradients.writer import StoreWriter, open_writer, seal
+from icons_repro.models.batches import Batch
+from icons_repro.models.trainer import quiet_trainer
 
 log = logging.getLogger(__name__)
 
 
 def extract(
     gradients: PerSampleGradients,
-    projector: Projector,
+    projection: Projection,
     data: Iterable[Batch] | torch.Tensor,
     folder: Path | str,
     *,
@@ -38,7 +39,7 @@ def extract(
     keys: Sequence[str] | np.ndarray | None = None,
     dtype: str = "float16",
     identities: Mapping[str, Any] | None = None,
-    feature: Feature | None = None,
+    direction: Direction | None = None,
     unusable: Sequence[int] | np.ndarray = (),
     trainer: lightning.Trainer | None = None,
     flush_seconds: float = 5.0,
@@ -48,7 +49,7 @@ def extract(
 
     Args:
         gradients: what takes the gradients.
-        projector: what shortens the rows to `[d]`.
+        projection: what shortens the rows to `[d]`.
         data: a DataLoader or any iterable of batches (see `batches.Batch`; without `positions`
             rows are counted up), or token ids `[M, L]` of which every token is supervised.
         folder: where the store is or is to be.
@@ -56,7 +57,7 @@ def extract(
         keys, dtype, flush_seconds: see `open_writer`.
         identities: fingerprints of what the rows depend on, at least `model` and `adapter`;
             hashes of the model's config and of the chosen parameters where left out.
-        feature: SGD unless given (`features.py`).
+        direction: SGD unless given (`directions.py`).
         unusable: positions whose records no batch will bring; recorded as such.
         trainer: runs the loop, with its devices and callbacks; a quiet one with a progress bar
             unless given.
@@ -68,28 +69,38 @@ def extract(
     Raises:
         DataError: too small a disk, a store of something else, or rows that no batch brought.
     """
-    feature = feature or SgdFeature()
-    collector = RowCollector(gradients, projector, feature, limits=limits)
+    direction = direction or SgdDirection()
+    collector = RowCollector(gradients, projection, direction, limits=limits)
     batches = NumberedBatches(data)
     runner = trainer or default_trainer()
     writer = open_writer(
         folder,
         n_rows=batches.rows() if n_rows is None else n_rows,
-        dim=projector.dim,
+        dim=projection.dim,
         dtype=dtype,
-        identities=row_identities(gradients, projector, feature, identities),
+        identities=row_identities(gradients, projection, direction, identities),
         keys=keys,
         flush_seconds=flush_seconds,
         made_with=made_with(gradients, runner),
     )
-    if begun_with := writer.info.made_with.get("attention"):
-        gradients.attention = AttentionChoice.from_json(begun_with)
     with writer:
         writer.exclude(unusable, RowStatus.unusable)
         if len(writer.pending()):
-            run_module(collector, writer, batches, runner)
+            fill(writer, collector, batches, runner)
     seal(folder)
     return opened(folder)
+
+
+def fill(
+    writer: StoreWriter,
+    collector: RowCollector,
+    batches: NumberedBatches,
+    trainer: lightning.Trainer,
+) -> None:
+    """Run batches into an open store, by the attention kernel that it was begun with."""
+    if begun_with := writer.info.made_with.get("attention"):
+        collector.gradients.attention = AttentionChoice.from_json(begun_with)
+    run_module(collector, writer, batches, trainer)
 
 
 def opened(folder: Path | str) -> GradientStore:
@@ -167,8 +178,8 @@ def parameter_fingerprint(parameters: Mapping[str, torch.Tensor]) -> str:
 
 def row_identities(
     gradients: PerSampleGradients,
-    projector: Projector,
-    feature: Feature,
+    projection: Projection,
+    direction: Direction,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what the rows of a store depend on, for `open_writer`: see `extract`."""
@@ -179,7 +190,7 @@ def row_identities(
         identities["model"] = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if "adapter" not in identities:
         identities["adapter"] = parameter_fingerprint(gradients.parameters)
-    return {**identities, "projector": projector.identity(), "feature": feature.identity()}
+    return {**identities, "projection": projection.identity(), "direction": direction.identity()}
 
 
 def made_with(gradients: PerSampleGradients, runner: lightning.Trainer) -> dict[str, Any]:
@@ -191,11 +202,8 @@ def made_with(gradients: PerSampleGradients, runner: lightning.Trainer) -> dict[
 
 def default_trainer() -> lightning.Trainer:
     """Return a quiet Trainer with a progress bar, on whatever device there is."""
-    return lightning.Trainer(
+    return quiet_trainer(
         accelerator="auto",
         devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=1)],
     )

@@ -12,25 +12,25 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from icons_repro.core.device import require_device
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
-from icons_repro.gradients.attention import AttentionChoice
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.curvature.feature import FILE, CurvedFeature
+from icons_repro.gradients.curvature.direction import FILE, CurvedDirection
+from icons_repro.gradients.directions import Direction, build_direction
 from icons_repro.gradients.extract import (
     NumberedBatches,
+    fill,
     made_with,
     opened,
     row_identities,
-    run_module,
 )
-from icons_repro.gradients.features import Feature, build_feature
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
-from icons_repro.gradients.projectors import Projector, build_projector
+from icons_repro.gradients.projections import Projection, build_projection
 from icons_repro.gradients.self_test import choose_attention
 from icons_repro.gradients.stage import (
     Curvature,
@@ -62,13 +62,14 @@ class Taker:
     """The warm-up model, and what takes, shapes and projects its gradients."""
 
     gradients: PerSampleGradients
-    projector: Projector
-    feature: Feature
+    projection: Projection
+    direction: Direction
     limits: TokenLimits
 
     @classmethod
     def load(cls, step: Gradients | Curvature, work: Work) -> Taker:
         """Load the model of a step on its device."""
+        require_device(step.trainer)
         adapter = adapter_of(step, work)
         dtype = getattr(torch, step.trainer.model_dtype)
         model = load_model(work.path(step.base), dtype, step.trainer.device)
@@ -78,23 +79,23 @@ class Taker:
         gradients.attention = choose_attention(gradients, step.trainer.precision)
         return cls(
             gradients,
-            build_projector(gradients.layout, **step.recipe.projector),
-            feature_of(step, work, gradients.layout, adapter),
+            build_projection(gradients.layout, **step.recipe.projection),
+            direction_of(step, work, gradients.layout, adapter),
             TokenLimits(work.cache.root / "memory.json"),
         )
 
-    def collector(self, projector: Projector | None = None) -> RowCollector:
-        """Return what turns batches into rows, with another projector if one is given."""
-        projector = projector or self.projector
-        return RowCollector(self.gradients, projector, self.feature, limits=self.limits)
+    def collector(self, projection: Projection | None = None) -> RowCollector:
+        """Return what turns batches into rows, with another projection if one is given."""
+        projection = projection or self.projection
+        return RowCollector(self.gradients, projection, self.direction, limits=self.limits)
 
 
-def feature_of(step: Any, work: Work, layout: ParameterLayout, adapter: Path) -> Feature:
+def direction_of(step: Any, work: Work, layout: ParameterLayout, adapter: Path) -> Direction:
     """Return what a step makes of a gradient."""
     if isinstance(step, (CurvedPoolGradients, CurvedTargetGradients)):
         folder = work.path(step.curvature)
-        return CurvedFeature.load(folder / FILE, layout, step.damping, step.power)
-    return build_feature(step.recipe.feature, layout, adapter / "optimizer.safetensors")
+        return CurvedDirection.load(folder / FILE, layout, step.damping, step.power)
+    return build_direction(step.recipe.direction, layout, adapter / "optimizer.safetensors")
 
 
 def adapter_of(step: Any, work: Work) -> Path:
@@ -145,15 +146,13 @@ def run(
     part: str,
     step: Any,
     folder: Path,
-    projector: Projector | None = None,
+    projection: Projection | None = None,
 ) -> None:
     """Run what is left of a chunk's batches into the store, by the kernel it was begun with."""
-    if begun_with := writer.info.made_with.get("attention"):
-        taker.gradients.attention = AttentionChoice.from_json(begun_with)
     loader = batches.loader(part, partial(remaining_batches, folder))
     if len(loader):
         trainer = predict_trainer(batches.title("gradients", part), step.trainer)
-        run_module(taker.collector(projector), writer, NumberedBatches(loader), trainer)
+        fill(writer, taker.collector(projection), NumberedBatches(loader), trainer)
 
 
 def close_pool(step: PoolGradients, work: Work) -> Counts:
@@ -191,10 +190,10 @@ def _writer(step: Gradients, folder: Path, taker: Taker, table: RecordTable) -> 
     return open_writer(
         folder,
         n_rows=len(table),
-        dim=taker.projector.dim,
+        dim=taker.projection.dim,
         dtype=step.recipe.dtype,
         identities=row_identities(
-            taker.gradients, taker.projector, taker.feature, identities(step)
+            taker.gradients, taker.projection, taker.direction, identities(step)
         ),
         keys=table.keys,
         made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),

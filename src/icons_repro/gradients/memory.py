@@ -1,33 +1,13 @@
-"""Running out of memory: how it is recognised, and what is remembered of it."""
+"""Running out of memory: what is remembered of it, by device and workload."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import torch
 
 from icons_repro.core.files import write_json
-
-_WORDS = re.compile(
-    r"out of memory"  # CUDA, HIP, MPS: "CUDA out of memory", "CUDA error: out of memory"
-    r"|(CUBLAS|CUDNN|CUSPARSE|CUSOLVER)_STATUS_(ALLOC_FAILED|\w*ALLOCATION_FAILED)"
-    r"|CUFFT_ALLOC_FAILED"
-    r"|can't allocate memory|not enough memory",  # the CPU's allocator
-    re.IGNORECASE,
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory ran out, on a device or on the CPU.
-
-    PyTorch has a class for its own allocator alone; CUDA and the libraries that allocate for
-    themselves (cuBLAS, cuDNN and their kin) say it in words.
-    """
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and bool(_WORDS.search(str(error)))
 
 
 def device_name(device: torch.device) -> str:

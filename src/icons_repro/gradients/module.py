@@ -8,8 +8,8 @@ import lightning
 import numpy as np
 import torch
 
-from icons_repro.gradients.batches import Batch
 from icons_repro.gradients.collect import RowCollector
+from icons_repro.models.batches import Batch
 
 
 class RowSink(Protocol):

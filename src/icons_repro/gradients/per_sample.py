@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from icons_repro.core.errors import ConfigError, UserError
-from icons_repro.gradients.answer_loss import answer_losses
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.batches import Batch, answer_counts, image_rows, take_rows
 from icons_repro.gradients.capture import Deliver, LinearCapture, Observe
 from icons_repro.gradients.layout import ParameterLayout
+from icons_repro.models.answers import answer_losses
+from icons_repro.models.batches import Batch, answer_counts, image_rows, take_rows
 
 Method = Literal["batched", "loop"]
 

@@ -18,9 +18,9 @@ import torch
 
 from icons_repro.core.errors import UserError
 from icons_repro.gradients.attention import AttentionChoice, AttentionTrial
-from icons_repro.gradients.batches import IGNORE, take_rows
 from icons_repro.gradients.memory import device_name
 from icons_repro.gradients.per_sample import PerSampleGradients
+from icons_repro.models.batches import IGNORE, take_rows
 
 log = logging.getLogger(__name__)
 

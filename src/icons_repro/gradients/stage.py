@@ -20,9 +20,9 @@ class GradientRecipe:
 
     parameters: str
     per_sample: Literal["batched", "loop"]
-    feature: str
+    direction: str
     """`sgd`, `adam` or `sign`."""
-    projector: Mapping[str, Any]
+    projection: Mapping[str, Any]
     dtype: str
     epoch: int | None = None
     """The warm-up's epoch that they are taken after, from 1; None is its end."""
@@ -31,7 +31,7 @@ class GradientRecipe:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Gradients(SharedStep):
-    """Projected per-sample gradients at the warm-up model."""
+    """Per-sample gradients at the warm-up model, stored or scored as they are formed."""
 
     group = "extract"
 

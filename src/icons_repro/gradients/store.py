@@ -33,7 +33,7 @@ from icons_repro.core.rowfiles import marked
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
 
-FORMAT = 2
+FORMAT = 3
 STATUS = "status.bin"
 
 
@@ -58,7 +58,7 @@ class StoreInfo:
     dim: int
     dtype: str
     identities: Mapping[str, Any]
-    """What the rows depend on: `model`, `adapter`, `projector`, `feature`, ..., JSON-ready."""
+    """What the rows depend on: `model`, `adapter`, `projection`, `direction`, ..., JSON-ready."""
     format: int = FORMAT
     rows: Mapping[str, int] = field(default_factory=dict)
     """Count of each status; empty until the store is complete."""
@@ -166,7 +166,7 @@ def require_same(
     """Refuse two stores whose named identities differ.
 
     Args:
-        what: the identities that must be equal, e.g. `("model", "adapter", "projector")`.
+        what: the identities that must be equal, e.g. `("model", "adapter", "projection")`.
         names: both stores in words, for the message.
 
     Raises:

@@ -6,20 +6,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.rowfiles import MARKS, RowFiles, marked, reserve
+from icons_repro.core.files import replacing
+from icons_repro.core.rowfiles import MARKS, Closing, RowFiles, marked, reserve
 from icons_repro.core.types import KEY_DTYPE
 from icons_repro.gradients.rows import RowCodec
 from icons_repro.gradients.store import STATUS, RowStatus, StoreInfo, status_counts
 
 
-class StoreWriter:
+class StoreWriter(Closing):
     """Writes rows by position; made or resumed by `open_writer`, used in a `with` block.
 
     Any number of writers, on any hosts, fill one store together; see `core/rowfiles.py`. Rows that
@@ -88,17 +88,6 @@ class StoreWriter:
         """Mark what was written."""
         self._files.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> StoreInfo:
     """Turn all writers' marks into the store's status, and note the counts in `info.json`.
@@ -114,9 +103,8 @@ def seal(folder: Path | str, unusable: Sequence[int] | np.ndarray = ()) -> Store
     left = np.asarray(unusable, dtype=np.int64)
     status[left[status[left] == RowStatus.pending]] = RowStatus.unusable
     require_whole(folder, status)
-    part = folder / f"{STATUS}.part"
-    status.tofile(part)
-    part.replace(folder / STATUS)
+    with replacing(folder / STATUS) as part:
+        status.tofile(part)
     info = replace(info, rows=status_counts(status))
     info.save(folder)
     shutil.rmtree(folder / MARKS, ignore_errors=True)
@@ -151,7 +139,7 @@ def open_writer(
         n_rows: rows of this store.
         dim: length of a row.
         dtype: `float32`, `float16`, `bfloat16`, `int8` or `bit1`.
-        identities: what the rows depend on; at least `model`, `adapter`, `projector`, `feature`
+        identities: what the rows depend on; at least `model`, `adapter`, `projection`, `direction`
             where scoring is to check them.
         keys: content keys of the rows `[n_rows]`; row numbers where the data have none.
         flush_seconds: how much work a kill may cost.
@@ -237,7 +225,7 @@ def _reserve(folder: Path, info: StoreInfo, keys: np.ndarray) -> None:
         folder,
         {f"{name}.bin": info.n_rows * size for name, size in sizes.items()},
         f"Free some space, choose a smaller gradients.dtype than {info.dtype} (int8, bit1) or a "
-        f"smaller projector.dim than {info.dim}, or another folder.",
+        f"smaller projection.dim than {info.dim}, or another folder.",
     )
     with (folder / "keys.bin").open("r+b") as file:
         file.write(keys.tobytes())

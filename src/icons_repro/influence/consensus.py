@@ -25,6 +25,8 @@ from icons_repro.influence.ranks import (
 
 Comparison = Literal[">", ">="]
 Calibration = Literal["none", "minmax", "zscore", "rank"]
+Subtasks = Literal["max", "mean", "separate"]
+"""What becomes of columns `TASK/SUBTASK`: their maximum or mean, or each a task of its own."""
 
 
 def usable_values(values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
@@ -96,7 +98,7 @@ def column_counts(
 
 
 def merge_subtasks(
-    values: np.ndarray, tasks: Sequence[str], how: Literal["max", "mean", "separate"]
+    values: np.ndarray, tasks: Sequence[str], how: Subtasks
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Reduce columns `TASK/SUBTASK` (MME's thirteen) to one column per task, in first-seen order.
 

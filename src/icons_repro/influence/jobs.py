@@ -20,8 +20,8 @@ from icons_repro.gradients.direct import (
     direct_influence,
     task_directions,
 )
+from icons_repro.gradients.directions import build_direction
 from icons_repro.gradients.extract import made_with, opened, row_identities
-from icons_repro.gradients.features import build_feature
 from icons_repro.gradients.jobs import Taker, adapter_of, identities, plan, pool_plan, run
 from icons_repro.gradients.writer import open_writer, seal
 from icons_repro.influence.score import score, weighted_sum
@@ -61,7 +61,7 @@ def direct_parts(step: DirectInfluence, work: Work) -> list[str]:
         {name: batches.loader(batches.chunk_names(1)[0]) for name, batches in plans.items()},
         subtasks=subtask_labels(folders, step.subtasks),
         raw=step.raw,
-        feature=build_feature(step.val_feature, taker.gradients.layout, moments),
+        direction=build_direction(step.val_direction, taker.gradients.layout, moments),
         trainer=predict_trainer("gradients of the targets", step.trainer),
         limits=taker.limits,
     )
@@ -76,18 +76,20 @@ def fill_direct(step: DirectInfluence, work: Work, parts: Iterator[str]) -> None
     taker: Taker | None = None
     for part in parts:
         taker = taker or Taker.load(unprojected(step), work)
-        projector = DirectScores(taker.gradients.layout, directions)
+        projection = DirectScores(taker.gradients.layout, directions)
         writer = open_writer(
             work.out / SCORES,
             n_rows=len(batches.table),
-            dim=projector.dim,
+            dim=projection.dim,
             dtype="float32",
-            identities=row_identities(taker.gradients, projector, taker.feature, identities(step)),
+            identities=row_identities(
+                taker.gradients, projection, taker.direction, identities(step)
+            ),
             keys=batches.table.keys,
             made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),
         )
         with writer:
-            run(taker, writer, batches, part, step, work.out / SCORES, projector)
+            run(taker, writer, batches, part, step, work.out / SCORES, projection)
 
 
 def close_direct(step: DirectInfluence, work: Work) -> Counts:
@@ -100,7 +102,7 @@ def close_direct(step: DirectInfluence, work: Work) -> Counts:
 
 def unprojected(step: Any) -> Any:
     """Return the step with its gradients whole."""
-    return replace(step, recipe=replace(step.recipe, projector=UNPROJECTED))
+    return replace(step, recipe=replace(step.recipe, projection=UNPROJECTED))
 
 
 def over_epochs(step: InfluenceOverEpochs, work: Work) -> Counts:

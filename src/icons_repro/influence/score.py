@@ -27,8 +27,8 @@ from icons_repro.influence.stream import multiply, one_torch_thread
 
 log = logging.getLogger(__name__)
 
-COMPARABLE = ("model", "adapter", "projector")
-"""Identities that a training and a validation store must share; their features may differ."""
+COMPARABLE = ("model", "adapter", "projection")
+"""Identities that a training and a validation store must share; their directions may differ."""
 
 Reduce = Literal["max", "mean"]
 
@@ -64,7 +64,7 @@ def score(
         reduce: how a task's sub-task scores become one: `mean`, `max` (LESS; the released code for
             MME), or None to keep the columns `TASK/SUBTASK` for `reduce_subtasks` later.
         normalise: False gives every row, training and validation, its length back (plain inner
-            products of projected features).
+            products of projected directions).
         raw_validation: tasks whose validation rows alone get their lengths back: `{"mme"}` is what
             the released code does (princetonvisualai/icons, scripts/3_specialist.sh:100).
         keys: the pool's content keys `[N]`; the store must hold exactly these, in this order.
@@ -75,7 +75,7 @@ def score(
         float32 `[N, T]`, a row of NaN where the training row holds no gradient.
 
     Raises:
-        DataError: stores of different model, adapter, projector or keys, or a task without rows.
+        DataError: stores of different model, adapter, projection or keys, or a task without rows.
     """
     store = train if isinstance(train, GradientStore) else GradientStore.open(train)
     stores = {

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from icons_repro.core.settings import DataSettings, TrainerSettings
-from icons_repro.core.step import Counts, SharedStep, Step
+from icons_repro.core.step import Counts, Step
 from icons_repro.core.work import Work
 from icons_repro.data.stage import Pool, Targets
-from icons_repro.gradients.stage import GradientRecipe, PoolGradients, TargetGradients
-from icons_repro.models.stage import Base
+from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
 from icons_repro.training.stage import WarmUp
 
 
@@ -39,22 +37,16 @@ class Influence(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DirectInfluence(SharedStep):
+class DirectInfluence(Gradients):
     """Exact influence: unprojected gradients, scored as they are formed, none stored."""
 
     stage = "influence"
-    group = "extract"
 
-    base: Base
-    warmup: WarmUp
     pool: Pool
     targets: Targets
-    recipe: GradientRecipe
-    val_feature: str
+    val_direction: str
     subtasks: list[str]
     raw: list[str]
-    encoding: DataSettings
-    trainer: TrainerSettings
 
     def parts(self, work: Work) -> list[str]:
         """Take the tasks' directions, and name the chunks of the pool."""
@@ -149,25 +141,19 @@ class GradientRows(RowSource):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SubspaceGradients(SharedStep):
+class SubspaceGradients(Gradients):
     """GIST: the pool's gradients in the subspace of each task's validation gradients."""
 
     stage = "subspace_gradients"
-    group = "extract"
     weight = 20.0
 
-    base: Base
-    warmup: WarmUp
     pool: Pool
     targets: Targets
-    recipe: GradientRecipe
     rank: int
     """Singular vectors of each task."""
     validation_rows: int | None
     """Validation rows of each task, the first; None is all of them."""
     subtasks: list[str]
-    encoding: DataSettings
-    trainer: TrainerSettings
 
     def parts(self, work: Work) -> list[str]:
         """Decompose the tasks' gradients, and name the chunks of the pool."""

@@ -1,4 +1,7 @@
-"""Logits of the answer tokens alone: most positions of a sample predict nothing that is trained."""
+"""Logits and losses of the answer tokens alone: most positions predict nothing that is trained.
+
+Training, gradients and features all take their losses from here.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-IGNORE = -100
-"""The label of a token that is not supervised."""
+from icons_repro.models.batches import IGNORE, Batch, answer_counts, model_inputs
 
 
 def base_model(model: nn.Module) -> nn.Module:
@@ -45,6 +48,32 @@ def answer_logits(
         logits = head(hidden[:, :-1][supervised])
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return logits, targets[supervised]
+
+
+def token_losses(
+    model: nn.Module, batch: Batch, *, answers_only: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cross-entropy of each answer token `[T]`, nats, and its row, int64 `[T]`."""
+    logits, targets = answer_logits(
+        model, model_inputs(batch), batch["labels"], answers_only=answers_only
+    )
+    counts = answer_counts(batch)
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return functional.cross_entropy(logits, targets, reduction="none"), rows
+
+
+def answer_losses(model: nn.Module, batch: Batch, *, answers_only: bool = True) -> torch.Tensor:
+    """Return each sample's loss `[B]`: cross-entropy in nats, mean over its answer tokens.
+
+        L(z) = -1/|A| * sum over t in A of log p(y_t | y_<t)
+
+    A holds the answer tokens of all turns of the record. A row without any has loss 0. See
+    `answer_logits` for `answers_only`.
+    """
+    tokens, rows = token_losses(model, batch, answers_only=answers_only)
+    counts = answer_counts(batch)
+    losses = tokens.new_zeros(len(counts))
+    return losses.index_add(0, rows, tokens / counts[rows].to(tokens.dtype))
 
 
 def _split_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:

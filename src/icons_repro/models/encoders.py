@@ -1,7 +1,6 @@
 """CLIP: one space for images and texts, from a local folder or, when online, from the hub.
 
-The tiny world's own pair (`tiny_clip/`, made by data/tiny/clip.py) and
-openai/clip-vit-large-patch14-336 are loaded by the same lines.
+The tiny world's own pair and openai/clip-vit-large-patch14-336 are loaded by the same lines.
 """
 
 from __future__ import annotations
@@ -17,9 +16,6 @@ from torch.nn import functional
 from transformers import AutoModel, AutoProcessor, CLIPModel
 
 from icons_repro.core.errors import DataError, UserError
-
-TINY_CLIP = Path(__file__).parent / "tiny_clip"
-"""The shipped pair of the tiny world."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Base models as steps: the tiny one that ships, a LLaVA's folder, or one put together."""
+"""Base models as steps: a LLaVA's folder, or one put together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from icons_repro.core.refs import Ref
 from icons_repro.core.step import Step
@@ -16,20 +15,7 @@ class Base(Step):
 
     stage = "base"
     group = "prepare"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TinyBase(Base):
-    """The base that ships with the package, written out."""
-
-    width: int
-    shipped: Ref
-
-    def run(self, work: Work) -> None:
-        """Write model and processor."""
-        from icons_repro.models.tiny import write_tiny_base
-
-        write_tiny_base(work.out, self.width)
+    version = 2  # the template marks the space before an answer; vocabulary padded to 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,7 +50,3 @@ class AssembledBase(Base):
         projector = fetch(self.projector.path, ["*.bin"])
         parts = fetch(self.language.path), fetch(self.vision.path), projector
         assemble(*parts, work.out, template=self.template)
-
-
-SHIPPED = Path(__file__).parent
-"""Where the weights that ship are: `tiny_base`, `tiny_narrow`, `tiny_clip`."""

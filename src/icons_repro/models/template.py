@@ -36,7 +36,7 @@ def chat_template(name: str, tokenizer: Any) -> str:
             f"the tokenizer has no token {missing[0]!r}, which the template {name!r} writes: "
             f"choose another model.template ({', '.join(TEMPLATES)})."
         )
-    text = resources.files("icons_repro.data").joinpath("templates", f"{name}.jinja").read_text()
+    text = resources.files(__package__).joinpath("templates", f"{name}.jinja").read_text()
     if name == "v1" and not adds_space_after_specials(tokenizer):
         text = text.replace("set gap = ''", "set gap = ' '")
     return text

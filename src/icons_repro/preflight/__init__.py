@@ -1,1 +1,1 @@
-"""Find what would stop a run before a GPU hour is spent on it."""
+"""Before the run: what it would do (`plan`), cost (`cost`), and what would stop it (`run`)."""

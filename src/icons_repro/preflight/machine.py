@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from icons_repro.core.device import bfloat16_problem
 from icons_repro.core.provenance import versions
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding
@@ -59,6 +60,8 @@ def check_devices(trainer: TrainerSettings, bytes_needed: float) -> list[Finding
     text = f"{count} GPU(s) of {smallest / 1e9:.0f} GB; {bytes_needed / 1e9:.0f} before activations"
     if smallest < bytes_needed:
         return [Finding("problem", "devices", text, "take larger devices, or a smaller model")]
+    if problem := bfloat16_problem(trainer):
+        return [Finding("problem", "devices", problem, "another GPU, or float32")]
     return [Finding("ok", "devices", text)]
 
 

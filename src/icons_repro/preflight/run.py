@@ -11,6 +11,7 @@ from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import UserError
 from icons_repro.graph import Graph
+from icons_repro.preflight.cost import counts, memory_by_part, stage_costs
 from icons_repro.preflight.findings import Finding
 from icons_repro.preflight.images import decode_all
 from icons_repro.preflight.machine import (
@@ -20,7 +21,6 @@ from icons_repro.preflight.machine import (
     check_memory,
     check_versions,
 )
-from icons_repro.report.cost import counts, memory_by_part, stage_costs
 
 
 def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
@@ -94,7 +94,7 @@ def _targets(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]
 
 
 def _base(config: RunConfig) -> Iterator[Finding]:
-    from icons_repro.evaluation.preflight import hub_reachable
+    from icons_repro.evaluation.availability import hub_reachable
 
     for key, model in {"model": config.model, "selection_model": config.selection_model}.items():
         if model and model.kind == "tiny":
@@ -126,7 +126,7 @@ def _resources(config: RunConfig) -> list[Finding]:
     n = counts(config.model, config.lora)
     stages = stage_costs(
         config.model, config.lora, config.warmup, config.finetune, config.gradients,
-        dim=int(config.projector.get("dim") or 0), rows=config.data.rows or 0, target_rows=0,
+        dim=int(config.projection.get("dim") or 0), rows=config.data.rows or 0, target_rows=0,
         budget=config.budget, tokens=0.0, image_share=0.0, chooser=config.selection_model,
     )  # fmt: skip
     base = 2.0 * (n.frozen + n.projector)

@@ -1,7 +1,9 @@
 """Tables over many runs.
 
-python -m icons_repro.report [--markdown] [FOLDER...]     every sweep below (default: outputs/runs)
-python -m icons_repro.report compare [--markdown] A B     one method against another
+python -m icons_repro.report [--markdown | --page FILE] [FOLDER...]   every sweep below
+python -m icons_repro.report compare [--markdown | --page FILE] A B   one method against another
+
+FOLDER is outputs/runs where none is given.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from rich.console import Console
 from icons_repro.core.errors import UserError
 from icons_repro.report.cells import Cells, sweep_tables
 from icons_repro.report.compare import compare
+from icons_repro.report.compare_page import write_compare_page
 from icons_repro.report.compare_tables import comparison_tables
 from icons_repro.report.runs import collect
 from icons_repro.report.sweep import sweeps
+from icons_repro.report.sweep_page import write_sweep_page
 
 COMPARE = "compare"
 
@@ -42,9 +46,13 @@ def sweep_command(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="*", type=Path, help="default: outputs/runs")
-    parser.add_argument("--markdown", action="store_true", help="print for a page, not a terminal")
+    _add_output(parser)
     options = parser.parse_args(arguments)
-    found = sweeps(collect(options.folders or [Path("outputs/runs")]))
+    folders = options.folders or [Path("outputs/runs")]
+    if options.page:
+        Console().print(write_sweep_page(options.page, folders), soft_wrap=True, highlight=False)
+        return
+    found = sweeps(collect(folders))
     show(sweep_tables(found, None if options.markdown else Console().width), options.markdown)
 
 
@@ -60,10 +68,20 @@ def compare_command(arguments: list[str]) -> None:
         "--where", action="append", default=[], metavar="KEY=VALUE",
         help="take only runs with this setting, such as selector.rule=vote; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--markdown", action="store_true", help="print for a page, not a terminal")
+    _add_output(parser)
     options = parser.parse_args(arguments)
     found = compare(options.a, options.b, options.where)
+    if options.page:
+        Console().print(write_compare_page(options.page, found), soft_wrap=True, highlight=False)
+        return
     show(comparison_tables(found), options.markdown)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    """Add the two ways of writing instead of printing for a terminal."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--markdown", action="store_true", help="print for a page, not a terminal")
+    where.add_argument("--page", type=Path, metavar="FILE", help="write one HTML page, with charts")
 
 
 def show(tables: Iterable[Cells], markdown: bool) -> None:

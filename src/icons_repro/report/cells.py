@@ -41,8 +41,9 @@ class Cells:
         from rich.table import Table
 
         table = Table(
-            title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD,
-            pad_edge=False, padding=(0, GAP, 0, 0), collapse_padding=True, show_edge=False,
+            title=self.title or None, title_justify="left", header_style="bold",
+            box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP, 0, 0), collapse_padding=True,
+            show_edge=False,
         )  # fmt: skip
         for i, heading in enumerate(self.headings):
             if i:
@@ -78,6 +79,7 @@ class Cells:
 def sweep_tables(found: Sequence[Sweep], width: int | None = WIDTH) -> list[Cells]:
     """Return one table for each sweep; benchmarks that do not fit beside it stand below it.
 
+    Its title stands once, above all that belongs to it.
     `width=None` keeps everything in one table, for a page.
     """
     return [table for sweep in found for table in _tables(sweep, width)]
@@ -95,7 +97,7 @@ def _tables(sweep: Sweep, width: int | None) -> list[Cells]:
     while names:
         count = _how_many_fit(sweep, names, width)
         below = _columns(sweep, _scores(names[:count]))
-        tables.append(Cells(f"{title}, scores by benchmark", *below))
+        tables.append(Cells("scores by benchmark" if len(tables) == 1 else "", *below))
         names = names[count:]
     return tables
 

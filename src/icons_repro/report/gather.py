@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json_lines
-from icons_repro.core.settings import RecordPolicy
 from icons_repro.evaluation.relative import Relative
 from icons_repro.report.results import RunResults
 from icons_repro.report.tables import Results
 
-RowOf = Callable[[int], Mapping[str, Any] | None]
-"""Pool position to the row's JSON; None for a row that did not pass the checks of the pool."""
 INFLUENCE = "influence/"
-GALLERY = 12
-THUMBNAIL = 128
+MEAN_RANK = "mean_percentile_rank"
 
 
 @dataclass(frozen=True)
@@ -40,43 +31,16 @@ class PageInputs:
     """Selection directory."""
     metrics: Mapping[str, Path] = field(default_factory=dict)
     """Stage name to its `metrics.jsonl`."""
-    row_of: RowOf | None = None
-    """The pool's rows, for the gallery."""
-    image_root: Path | None = None
-    policy: RecordPolicy = field(default_factory=RecordPolicy)
-    """What the pool's images were checked by: the gallery opens no others."""
+    pool: Path | None = None
+    """The pool step's folder, for the browser of rows."""
+    rivals: Mapping[str, Path] = field(default_factory=dict)
+    """Other selections from the same pool, by name."""
+    evaluations: Mapping[str, Path] = field(default_factory=dict)
+    """Evaluate directories, by model as in `lines`."""
+    run: str = ""
+    """How commands call the run: its folder."""
     files: Mapping[str, Path] = field(default_factory=dict)
     config_text: str = ""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One pool row in the gallery."""
-
-    image: str
-    """`data:` address, or empty for a text-only row."""
-    question: str
-    answer: str
-    note: str
-
-
-def rows_of(records: Path) -> RowOf | None:
-    """Return a reader of the rows of `records.arrow` that passed; None without the file."""
-    if not records.is_file():
-        return None
-    import pyarrow as pa
-
-    with pa.memory_map(str(records)) as file:
-        table = pa.ipc.open_file(file).read_all()
-    rows, problems = table["json"], table["problem"]
-
-    def row_of(position: int) -> Mapping[str, Any] | None:
-        if problems[position].is_valid:
-            return None
-        row: Mapping[str, Any] = json.loads(rows[position].as_py())
-        return row
-
-    return row_of
 
 
 def sources(selection: Path) -> list[tuple[str, float, float]]:
@@ -97,26 +61,36 @@ class Scored:
 
     chosen: np.ndarray
     """bool `[N]`."""
+    keys: np.ndarray
+    """Content keys `[N]`, dtype `S32`."""
     votes: np.ndarray | None
     influence: Mapping[str, np.ndarray]
     """Task to float `[N]`."""
+    score: np.ndarray | None = None
+    """What the method ranks by; None, or NaN, where it does not."""
+    mean_rank: np.ndarray | None = None
+    """What decides among equal scores."""
 
 
 def scored(selection: Path) -> Scored:
-    """Read which rows were chosen, their votes, and each task's influence."""
+    """Read which rows were chosen, their scores and votes, and each task's influence."""
     import pyarrow.parquet as pq
 
     path = selection / "scores.parquet"
     names = pq.read_schema(path).names
-    wanted = [n for n in names if n == "votes" or n.startswith(INFLUENCE)]
-    table = pq.read_table(path, columns=["position", *wanted])
+    own = ("score", "votes", MEAN_RANK)
+    wanted = [n for n in names if n in own or n.startswith(INFLUENCE)]
+    table = pq.read_table(path, columns=["key", *wanted])
     chosen = np.zeros(table.num_rows, dtype=bool)
     chosen[np.load(selection / "positions.npy")] = True
     columns = {n: table[n].to_numpy(zero_copy_only=False) for n in wanted}
     return Scored(
-        chosen,
-        columns.pop("votes", None),
-        {name.removeprefix(INFLUENCE): values for name, values in columns.items()},
+        chosen=chosen,
+        keys=table["key"].to_numpy(zero_copy_only=False).astype("S32"),
+        votes=columns.pop("votes", None),
+        score=columns.pop("score", None),
+        mean_rank=columns.pop(MEAN_RANK, None),
+        influence={name.removeprefix(INFLUENCE): values for name, values in columns.items()},
     )
 
 
@@ -152,53 +126,3 @@ def losses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     pairs = [(row["step"], row["loss"]) for row in read_json_lines(path) if "loss" in row]
     array = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
-
-
-def gallery(inputs: PageInputs, found: Scored) -> tuple[list[Sample], list[Sample]]:
-    """Return chosen and not-chosen rows with pictures, drawn at random with a fixed seed."""
-    if inputs.row_of is None or inputs.image_root is None:
-        return [], []
-    rng = np.random.default_rng(0)
-    picked = []
-    for mask in (found.chosen, ~found.chosen):
-        samples: list[Sample] = []
-        for position in rng.permutation(np.flatnonzero(mask))[: 4 * GALLERY]:
-            sample = _sample(inputs, found, int(position))
-            if sample is not None and len(samples) < GALLERY:
-                samples.append(sample)
-        picked.append(samples)
-    return picked[0], picked[1]
-
-
-def _sample(inputs: PageInputs, found: Scored, position: int) -> Sample | None:
-    """Return a gallery entry; None for a row that did not pass, or without one picture to show."""
-    assert inputs.row_of is not None
-    assert inputs.image_root is not None
-    row = inputs.row_of(position)
-    name = row.get("image") if row else None
-    if row is None or not isinstance(name, str):
-        return None
-    try:
-        image = thumbnail(inputs.image_root, name, inputs.policy)
-    except DataError:  # it has changed since the pool was read
-        return None
-    question, answer = (turn["value"] for turn in row["conversations"][:2])
-    votes = "" if found.votes is None else f"votes: {int(np.nan_to_num(found.votes[position]))}"
-    return Sample(image, question.replace("<image>", "").strip(), answer, votes)
-
-
-def thumbnail(root: Path, name: str, policy: RecordPolicy) -> str:
-    """Return a picture as a `data:` address, at most `THUMBNAIL` pixels wide or high.
-
-    Raises `DataError` for what training would not open either.
-    """
-    from icons_repro.core.pictures import find_picture, open_picture
-
-    path = find_picture(os.path.realpath(root), name, policy.follow_symlinks)
-    small = open_picture(path, name, policy.max_image_pixels)
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    lossless = max(small.size) <= 64
-    small.save(buffer, format="PNG" if lossless else "JPEG", quality=85)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,58 +1,56 @@
-"""One self-contained HTML page for a run: no script, no outside file, readable in ten years."""
+"""One self-contained HTML page for a run: no outside file, readable in ten years."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from icons_repro.core.files import write_text
 from icons_repro.report import svg
 from icons_repro.report.gather import (
     PageInputs,
-    Sample,
     Scored,
-    gallery,
     losses,
     overlaps,
     scored,
     sources,
     vote_counts,
 )
-from icons_repro.report.lines import FULL, THIS_RUN
-from icons_repro.report.style import CSS
+from icons_repro.report.html.shell import write_page as write_html
+from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
 from icons_repro.report.tables import DASH, relative_text, score_text
 
+if TYPE_CHECKING:
+    from icons_repro.report.answer_book import AnswerBook
+    from icons_repro.report.samples import Samples
+
 FILE = "report.html"
+SCRIPTS = ("list.js", "rows.js", "answers.js")
+Table = tuple[Sequence[str], list[Sequence[Any]]]
+"""Headings and rows."""
 
 
 def write_page(run_dir: Path, inputs: PageInputs) -> Path:
     """Write `report.html` in the run directory, whole or not at all, and return its path."""
     found = scored(inputs.selection) if inputs.selection else None
-    parts = [_header(inputs), _scores(inputs)]
-    if inputs.selection and found:
-        parts += [_make_up(inputs.selection), _votes(found), _overlap(found)]
-        parts.append(_gallery(inputs, found))
-    parts += [_curves(inputs), _stages(inputs), _files(inputs), _config(inputs)]
-    title = f"{inputs.results.selector} {inputs.results.budget:g} · {inputs.results.setup}"
-    text = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-    path = run_dir / FILE
-    write_text(path, text)
-    return path
+    rows, answers = _rows(run_dir, inputs, found), _answers(inputs)
+    values = _header(inputs) | _scores(inputs) | _selection(inputs, found) | _work(inputs)
+    values |= {"rows": rows is not None, "answers": answers is not None}
+    values |= {"rows_said": "", "strata": (), "answers_said": ""}
+    data: dict[str, Any] = {}
+    if rows:
+        data["rows-data"] = rows.data
+        values |= {"rows_said": said_of_rows(rows), "strata": strata_table(rows)}
+    if answers:
+        data["answers-data"] = answers.data
+        values["answers_said"] = said_of_answers(answers)
+    titles = ("Benchmarks", "Sources", "Votes", "Tasks", "Rows", "Answers", "Training", "Stages")
+    keys = ("bullets", "make_up", "votes", "overlap", "rows", "answers", "curves", "stages")
+    values["sections"] = [(t, bool(values[k])) for t, k in zip(titles, keys, strict=True)]
+    return write_html(run_dir / FILE, "run.html", SCRIPTS if data else (), data, **values)
 
 
-def _section(title: str, said: str, *body: str) -> str:
-    if not any(body):
-        return ""
-    return f"<section><h2>{escape(title)}</h2><p>{said}</p>{''.join(body)}</section>"
-
-
-def _header(inputs: PageInputs) -> str:
+def _header(inputs: PageInputs) -> dict[str, Any]:
     r = inputs.results
     facts = (
         ("rows", f"{r.n_selected:,} of {r.n_pool:,}"),
@@ -60,130 +58,142 @@ def _header(inputs: PageInputs) -> str:
         ("seed", str(r.seed)),
         *((what, relative_text(found)) for what, found in inputs.relatives.items() if found),
     )
-    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
     scale = (
         "Tiny scale: not comparable with the paper's numbers."
         if r.scale == "tiny"
         else "Paper scale."
     )
-    return (
-        f'<header><p class="kicker">{escape(r.experiment)} · {escape(r.setup)}</p>'
-        f"<h1>{escape(r.selector)}</h1><dl>{cells}</dl><p>{scale}</p></header>"
-    )
+    title = f"{r.selector} {r.budget:g} · {r.setup}"
+    return {"results": r, "facts": facts, "scale": scale, "title": title}
 
 
-def _scores(inputs: PageInputs) -> str:
+def _scores(inputs: PageInputs) -> dict[str, Any]:
     run = inputs.lines.get(THIS_RUN, {})
-    rows = []
-    for name, result in run.items():
-        if result["status"] != "ok":
-            continue
-        marks = {
-            line: results[name]["score"]
-            for line, results in inputs.lines.items()
-            if line != THIS_RUN and results.get(name, {}).get("status") == "ok"
-        }
-        if name in inputs.blind:
-            marks["blind"] = inputs.blind[name]
-        values = [result["score"], *marks.values()]
-        top = 100.0 if max(values) <= 100 else 1.1 * max(values)
-        error = 1.96 * (result["stderr"] or 0.0)
-        rows.append(svg.Bullet(name, result["score"], error, marks, top))
-    missing = [
-        f"<li><b>{escape(name)}</b> {escape(str(result['reason']))}</li>"
-        for name, result in run.items()
-        if result["status"] != "ok"
-    ]
-    legend = _legend(
+    bars = [_bullet(inputs, name) for name, result in run.items() if result["status"] == "ok"]
+    missing = [(n, str(r["reason"])) for n, r in run.items() if r["status"] != "ok"]
+    legend = (
         ("run", "this run, with 95% interval"),
         *((("full", "full data"),) if FULL in inputs.lines else ()),
-        *((("random", "random rows, same budget"),) if "random" in inputs.lines else ()),
+        *((("random", "random rows, same budget"),) if RANDOM in inputs.lines else ()),
         *((("blind", "answering without the picture"),) if inputs.blind else ()),
     )
-    body = [legend + svg.bullets(rows) + _score_table(inputs)] if rows else []
-    if missing:
-        body.append(f"<p>Not available:</p><ul>{''.join(missing)}</ul>")
-    return _section("Benchmarks", "Scores in percent unless a benchmark counts points.", *body)
+    return {
+        "bullets": svg.drawn(svg.bullets(bars)) if bars else "",
+        "missing": missing,
+        "legend": legend,
+        "score_table": _score_table(inputs) if bars else ((), []),
+    }
 
 
-def _score_table(inputs: PageInputs) -> str:
+def _bullet(inputs: PageInputs, name: str) -> svg.Bullet:
+    result = inputs.lines[THIS_RUN][name]
+    marks = {
+        line: results[name]["score"]
+        for line, results in inputs.lines.items()
+        if line != THIS_RUN and results.get(name, {}).get("status") == "ok"
+    }
+    if name in inputs.blind:
+        marks["blind"] = inputs.blind[name]
+    values = [result["score"], *marks.values()]
+    top = 100.0 if max(values) <= 100 else 1.1 * max(values)
+    return svg.Bullet(name, result["score"], 1.96 * (result["stderr"] or 0.0), marks, top)
+
+
+def _score_table(inputs: PageInputs) -> Table:
     lines = dict(sorted(inputs.lines.items(), key=lambda line: line[0] == THIS_RUN))
     head = ["benchmark", "metric", *(["blind"] if inputs.blind else []), *lines]
-    rows = []
+    rows: list[Sequence[Any]] = []
     for name, result in inputs.lines[THIS_RUN].items():
         blind = [f"{inputs.blind[name]:.1f}" if name in inputs.blind else DASH]
-        scores = [score_text(results.get(name)) for results in lines.values()]
-        rows.append([name, str(result["metric"]), *(blind if inputs.blind else []), *scores])
-    return _table(head, rows)
+        scores = [_score_cell(results.get(name)) for results in lines.values()]
+        metric = {"text": str(result["metric"]), "kind": "left"}
+        rows.append([name, metric, *(blind if inputs.blind else []), *scores])
+    return head, rows
 
 
-def _legend(*entries: tuple[str, str]) -> str:
-    items = "".join(f'<li><i class="key {k}"></i>{escape(text)}</li>' for k, text in entries)
-    return f'<ul class="legend">{items}</ul>'
+def _score_cell(result: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"text": score_text(result), "sort": (result or {}).get("score")}
 
 
-def _make_up(selection: Path) -> str:
-    rows = sources(selection)
-    body = (
-        _legend(("pool", "share of the pool"), ("run", "share of the selection")) + svg.shares(rows)
-        if rows
-        else ""
+def _selection(inputs: PageInputs, found: Scored | None) -> dict[str, Any]:
+    """Return the charts of what was chosen; empty where there is nothing to draw."""
+    charts: dict[str, Any] = dict.fromkeys(("make_up", "votes", "overlap"), "")
+    if inputs.selection and (shares := sources(inputs.selection)):
+        charts["make_up"] = svg.drawn(svg.shares(shares))
+    if found and found.votes is not None:
+        charts["votes"] = svg.drawn(svg.histogram(*vote_counts(found)))
+    if found and found.influence:
+        names, shares_of = overlaps(found)
+        charts["overlap"] = svg.drawn(svg.heat_map(names, shares_of, [*names, "chosen"]))
+    return charts
+
+
+def _rows(run_dir: Path, inputs: PageInputs, found: Scored | None) -> Samples | None:
+    from icons_repro.report.samples import positions_of, samples
+
+    if found is None or inputs.selection is None or inputs.pool is None:
+        return None
+    pages = {p.stem: f"explain/{p.name}" for p in sorted((run_dir / "explain").glob("*.html"))}
+    taken = {name: positions_of(path) for name, path in inputs.rivals.items()}
+    return samples(
+        found,
+        inputs.selection,
+        inputs.pool,
+        {name: rows for name, rows in taken.items() if rows is not None},
+        method=inputs.results.selector,
+        run=inputs.run or str(run_dir),
+        explained=pages,
     )
-    said = "Where the chosen rows come from. The factor says how much a source is favoured."
-    return _section("Make-up by source", said, body)
 
 
-def _votes(found: Scored) -> str:
-    if found.votes is None:
-        return ""
-    body = _legend(("run", "chosen"), ("pool", "left")) + svg.histogram(*vote_counts(found))
-    return _section("Votes", "Pool rows by the number of target tasks that vote for them.", body)
+def strata_table(rows: Samples) -> list[tuple[str, str, str]]:
+    """Return each stratum's name, rows and rows shown, as text."""
+    return [(name, f"{size:,}", f"{shown:,}") for name, size, shown in rows.shown.strata]
 
 
-def _overlap(found: Scored) -> str:
-    if not found.influence:
-        return ""
-    names, shares = overlaps(found)
+def said_of_rows(rows: Samples) -> str:
+    """Say what the browser of rows holds."""
     said = (
-        "Each row takes a task's own best rows, as many as were chosen. The cells say how many of "
-        "them (in percent) are among the best of another task; the last column how many were "
-        "chosen: a task with a low last number was starved."
+        "Contested rows stand at the cut: the tie rule, or a little more budget, decides about "
+        "them. Starved rows were left although they are among the best that some task could ask "
+        "for as its fair share of the budget. Squares are tasks, darker for a higher rank, ringed "
+        "where the task votes for the row."
     )
-    return _section("Tasks", said, svg.heat_map(names, shares, [*names, "chosen"]))
+    count = len(rows.shown.positions)
+    if rows.shown.strata:
+        return (
+            f"{count:,} of the {rows.rows:,} rows, drawn at random within each stratum, as many "
+            f"from each as it has or as fit; counts below are of these. {said}"
+        )
+    return f"All {count:,} rows of the pool. {said}"
 
 
-def _gallery(inputs: PageInputs, found: Scored) -> str:
-    chosen, left = gallery(inputs, found)
-    body = "".join(
-        f"<h3>{title}</h3><div class=gallery>{''.join(map(_figure, samples))}</div>"
-        for title, samples in (("Chosen", chosen), ("Left", left))
-        if samples
-    )
-    return _section("Rows", "Drawn at random among rows with a picture.", body)
+def _answers(inputs: PageInputs) -> AnswerBook | None:
+    from icons_repro.report.answer_book import answer_book
+
+    order = [name for name in (THIS_RUN, FULL, RANDOM) if name in inputs.evaluations]
+    return answer_book({name: inputs.evaluations[name] for name in order}) if order else None
 
 
-def _figure(sample: Sample) -> str:
-    note = f"<small>{escape(sample.note)}</small>" if sample.note else ""
-    return (
-        f'<figure><img src="{sample.image}" alt=""><figcaption>{escape(_cut(sample.question))} '
-        f"<b>{escape(_cut(sample.answer))}</b>{note}</figcaption></figure>"
-    )
+def said_of_answers(answers: AnswerBook) -> str:
+    """Say what the browser of answers holds."""
+    said = f"All {answers.asked:,} questions."
+    if answers.shown < answers.asked:
+        said = (
+            f"{answers.shown:,} of {answers.asked:,} questions, drawn at random within each "
+            "benchmark and pattern of right and wrong; counts below are of these."
+        )
+    if answers.without_pictures:
+        named = ", ".join(answers.without_pictures)
+        said += f" The pictures of {named} do not lie on this disk as files of its own."
+    return f"{said} An answer counts as right from half a point on."
 
 
-def _cut(text: str, most: int = 70) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _curves(inputs: PageInputs) -> str:
+def _work(inputs: PageInputs) -> dict[str, Any]:
     lines = {stage: losses(path) for stage, path in inputs.metrics.items()}
     known = {stage: line for stage, line in lines.items() if len(line[0])}
-    said = "Mean answer loss (nats a token) by optimizer step, smoothed over a tenth of each run."
     names = [(f"c{n % 4}", stage.replace("_", ", ")) for n, stage in enumerate(known)]
-    return _section("Training", said, _legend(*names) + svg.curves(known) if known else "")
-
-
-def _stages(inputs: PageInputs) -> str:
-    rows = [
+    stages = [
         (
             name,
             str(s["fingerprint"]),
@@ -192,27 +202,10 @@ def _stages(inputs: PageInputs) -> str:
         )
         for name, s in inputs.results.stages.items()
     ]
-    said = "A stage's result lies in a directory named by its fingerprint."
-    return _section("Stages", said, _table(("stage", "fingerprint", "", "seconds"), rows))
-
-
-def _files(inputs: PageInputs) -> str:
-    rows = [(name, str(path)) for name, path in inputs.files.items()]
-    return _section("Files", "", _table(("what", "where"), rows))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>" if body else ""
-
-
-def _config(inputs: PageInputs) -> str:
-    if not inputs.config_text:
-        return ""
-    text = escape(inputs.config_text.strip())
-    return (
-        f"<section><details><summary>Configuration</summary><pre>{text}</pre></details></section>"
-    )
+    return {
+        "curves": svg.drawn(svg.curves(known)) if known else "",
+        "curve_names": names,
+        "stages": stages,
+        "files": [(name, str(path)) for name, path in inputs.files.items()],
+        "config": inputs.config_text.strip(),
+    }

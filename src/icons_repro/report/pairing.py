@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.names import new_name
 from icons_repro.report.lines import FULL, THIS_RUN
 from icons_repro.report.overlap import different_pools, same_rows
 from icons_repro.report.runs import Replicate, SweepRun, collect, distinguishing, frozen
@@ -78,8 +79,9 @@ def _has(run: SweepRun, text: str) -> bool:
     key, separator, value = text.partition("=")
     if not separator:
         raise UserError(
-            f"--where {text}: write it as KEY=VALUE, such as finetune.steps=same_steps."
+            f"--where {text}: write it as KEY=VALUE, such as finetune.regime=same_steps."
         )
+    key = new_name(key) or key
     r = run.results
     own = {"selector": r.selector, "budget": f"{r.budget:g}", "seed": str(r.seed)}
     return str((run.settings or {}).get(key, own.get(key))) == value

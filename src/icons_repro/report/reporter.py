@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.settings import RecordPolicy
+from icons_repro.core.invocation import command
 from icons_repro.core.step import Step, ordered
 from icons_repro.evaluation.relative import (
     Evaluated,
@@ -19,12 +19,14 @@ from icons_repro.evaluation.relative import (
     relative_performance,
 )
 from icons_repro.evaluation.runner import read_scores
-from icons_repro.report.gather import PageInputs, rows_of
+from icons_repro.report.gather import PageInputs
+from icons_repro.report.inventory import forget_failure, record_failure
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 from icons_repro.report.page import FILE as PAGE
 from icons_repro.report.page import write_page
 from icons_repro.report.results import FILE, RunResults, read_results, write_results
-from icons_repro.report.summary import print_files, print_summary
+from icons_repro.report.rivals import rival_selections
+from icons_repro.report.summary import print_files, print_summary, short_path
 from icons_repro.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -87,6 +89,10 @@ class Reporter:
         if step.fingerprint in self.curves:
             self.tracker.step(self.curves[step.fingerprint], metrics)
 
+    def failed(self, cause: str) -> None:
+        """Leave the cause in the run's folder, where a sweep's page finds it."""
+        record_failure(self.folder, cause)
+
     def told_before(self) -> RunResults | None:
         """Return the results that the run's folder holds, if they are of these very steps.
 
@@ -107,6 +113,7 @@ class Reporter:
         Returns the relative performance, None where there is none. A run without a selection only
         says where its steps are.
         """
+        forget_failure(self.folder)
         if not show and (told := self.told_before()):
             return float(told.relative["value"]) if told.relative else None
         if "select" not in self.config.stages:
@@ -267,12 +274,12 @@ class Reporter:
             relatives=relatives,
             selection=self.cache.path(line.selection),
             metrics=self._curves(),
-            row_of=rows_of(pool / "records.arrow"),
-            image_root=pool / "images",
-            policy=RecordPolicy(
-                max_image_pixels=self.config.data.max_image_pixels,
-                follow_symlinks=self.config.data.follow_symlinks,
+            pool=pool,
+            rivals=rival_selections(
+                line.selection, self.ledger.goals, self.cache, self.folder.parent
             ),
+            evaluations={name: Path(path) for name, path in results.evaluations.items()},
+            run=short_path(self.folder),
             files=self._files(),
             config_text=(self.folder / "config.yaml").read_text(),
         )
@@ -293,6 +300,8 @@ class Reporter:
         files["chosen rows"] = self.cache.path(line.selection) / "subset.json"
         if self.cache.is_ready(line.adapter):
             files["adapter"] = self.cache.path(line.adapter)
+            for profile in files["adapter"].glob("*profile*.txt"):
+                files["profile"] = profile
         if scores := self._score_folder(line):
             files["answers"] = scores / "answers"
         files["metrics"] = self.tracker.path
@@ -301,8 +310,9 @@ class Reporter:
     def _next(self, results: RunResults) -> list[str]:
         """Return commands worth trying after this run."""
         other = "random" if results.selector != "random" else "icons"
+        start = command()
         return [
-            f"python run.py -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
-            f"python run.py selector={results.selector} finetune.steps=same_steps",
-            "python run.py plan=true",
+            f"{start} -m selector={results.selector},{other} budget=0.05,0.1,0.4 seed=0,1",
+            f"{start} selector={results.selector} finetune.regime=same_steps",
+            f"{start} plan=true",
         ]

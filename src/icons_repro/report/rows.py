@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from icons_repro.evaluation.intervals import Estimate, estimate
 from icons_repro.evaluation.measured import Draws, Measured, share_of
@@ -31,6 +31,8 @@ class SweepRow:
     """Scores, for benchmarks that every run of the row could score."""
     p_value: float = math.nan
     """Of the difference to random, by Holm's correction over the methods of the sweep."""
+    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    """Paired difference of each benchmark's score to that of random data."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -58,7 +60,30 @@ class Measurer:
             above_blind=mean_of([above for _, above in shares], scored),
             against_random=None if is_random else self.against_random(scored),
             benchmarks=means_of([run.measured(THIS_RUN, self.draws) for run in scored], scored),
+            differences={} if is_random else self.differences(scored),
         )
+
+    def differences(self, scored: Sequence[SweepRun]) -> dict[str, Estimate]:
+        """Return each benchmark's paired difference to random data, over the runs that have it."""
+        having = [run for run in scored if run.scores_of(RANDOM)]
+        found = []
+        for run in having:
+            mine, other = (run.measured(model, self.draws) for model in (THIS_RUN, RANDOM))
+            found.append({name: mine[name] - other[name] for name in mine if name in other})
+        return means_of(found, having)
+
+    def lead(self, a: Sequence[SweepRun], b: Sequence[SweepRun]) -> Estimate | None:
+        """Return how far one method is ahead of another, paired, as `against_random` measures."""
+        which = 1 if self.blind_over else 0
+        theirs = {run.replicate: run for run in b}
+        found, runs = [], []
+        for run in a:
+            if partner := theirs.get(run.replicate):
+                mine, other = (self.shares(one, THIS_RUN)[which] for one in (run, partner))
+                if mine and other:
+                    found.append(mine - other)
+                    runs.append(run)
+        return mean_of(found, runs)
 
     def shares(self, run: SweepRun, model: str) -> tuple[Measured | None, Measured | None]:
         """Return Rel. and the above-blind performance of a run, or of its random data."""

@@ -13,6 +13,7 @@ import yaml
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
+from icons_repro.core.names import new_name
 from icons_repro.core.trees import flatten
 from icons_repro.evaluation.measured import Draws, Measured
 from icons_repro.report.lines import FULL, THIS_RUN
@@ -156,7 +157,8 @@ def collect(roots: Iterable[Path]) -> list[SweepRun]:
 def settings_of(config: Path) -> Settings | None:
     """Return the flat settings of a run's `config.yaml`; None where there is none.
 
-    Settings without a value are left out, so that a key added later splits no sweep.
+    Settings without a value are left out, so that a key added later splits no sweep, and one that
+    was renamed since has today's name.
     """
     if not config.is_file():
         return None
@@ -164,7 +166,8 @@ def settings_of(config: Path) -> Settings | None:
     kept = {key: value for key, value in tree.items() if key not in NOT_METHOD}
     if kept.get(SOURCE) == USUAL_SOURCE:
         del kept[SOURCE]  # runs of before there were others have none
-    found = {key: value for key, value in flatten(kept) if value is not None}
+    flat = flatten(kept)
+    found = {new_name(key) or key: value for key, value in flat if value is not None}
     if SOURCE in kept:
         found[SOURCE] = (tree.get("names") or {}).get(SOURCE, "")
     return found

@@ -71,10 +71,10 @@ def print_files(files: Mapping[str, Path], console: Console | None = None) -> No
     width = max(len(name) for name in files)
     console.print("\n[bold]Files[/]")
     for name, path in files.items():
-        console.print(f"  {name:<{width}}  {_short(path)}", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<{width}}  {short_path(path)}", highlight=False, soft_wrap=True)
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """Return the path relative to the working directory where it lies below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icons_repro.evaluation.intervals import holm
+from icons_repro.evaluation.intervals import Estimate, holm
 from icons_repro.evaluation.measured import score_draws
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
 from icons_repro.report.rows import Measurer, SweepRow
@@ -38,6 +38,10 @@ class Sweep:
     left_out: Mapping[str, str]
     """Benchmarks outside a mean, and why."""
     notes: tuple[str, ...] = ()
+    lead: Estimate | None = None
+    """How far the best method is ahead of the second, paired by pool and seed."""
+    runs: Mapping[str, tuple[SweepRun, ...]] = field(default_factory=dict)
+    """Each method's runs, under the name of its row."""
 
 
 def sweeps(runs: Sequence[SweepRun]) -> list[Sweep]:
@@ -83,8 +87,10 @@ def _sweep(members: Sequence[SweepRun], world: str) -> Sweep:
     models = (THIS_RUN, RANDOM, FULL)
     folders = [folder for run in scored for m in models if (folder := run.evaluation(m))]
     table = Measurer(relative_over, blind_over, score_draws(folders, names))
-    rows = _corrected([table.row(name, group) for name, group in _methods(members).items()])
+    methods = _methods(members)
+    rows = _corrected([table.row(name, group) for name, group in methods.items()])
     rows.sort(key=_best_first)
+    rivals = [methods[row.method] for row in rows if row.method != FULL and row.replicates]
     references, disagree = table.references(scored)
     first, last = references.pop(FULL, None), references.pop(BLIND, None)
     if RANDOM in references and not any(row.method == RANDOM for row in rows):
@@ -100,6 +106,8 @@ def _sweep(members: Sequence[SweepRun], world: str) -> Sweep:
         blind_over=blind_over,
         left_out=left_out | unlearnt,
         notes=tuple(disagree) + _unscored(members),
+        lead=table.lead(rivals[0], rivals[1]) if len(rivals) > 1 else None,
+        runs={name: tuple(group) for name, group in methods.items()},
     )
 
 

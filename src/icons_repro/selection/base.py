@@ -10,7 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import numpy as np
 
@@ -56,6 +65,21 @@ class BudgetedSelector(ABC):
 
     name: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """Refuse a value that an argument's `Literal` does not list.
+
+        Of subclasses that are dataclasses. Raises `ConfigError` naming the key.
+        """
+        try:
+            hints = get_type_hints(type(self))
+        except NameError:  # an annotation that only type checkers can resolve
+            return
+        for key, hint in hints.items():
+            choices, value = get_args(hint), getattr(self, key, None)
+            if get_origin(hint) is Literal and value not in choices:
+                listed = ", ".join(map(str, choices))
+                raise ConfigError(f"selector.{key}={value!r}: choose one of {listed}")
+
     @property
     def requires(self) -> frozenset[str]:
         """Nothing, unless the subclass says otherwise (a class attribute will do)."""
@@ -64,6 +88,11 @@ class BudgetedSelector(ABC):
     @property
     def fixed_size(self) -> bool:
         """False: the budget decides."""
+        return False
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether it has use for `Pool.device`: it clusters, or searches neighbours exactly."""
         return False
 
     @abstractmethod
@@ -211,9 +240,3 @@ def feature(pool: Pool, name: str) -> Any:
             f"the feature {name!r} was not given to the selector (features given: {have}); "
             "the pipeline computes what `requires` names"
         ) from None
-
-
-def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError naming the key unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ConfigError(f"selector.{key}={value!r}: choose one of {', '.join(choices)}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from icons_repro.core.types import Pool
 from icons_repro.features.rows import BLOCK_FLOATS
-from icons_repro.selection.base import Keep, check_choice, feature, keep_band, top_k
+from icons_repro.selection.base import Keep, feature, keep_band, top_k
 from icons_repro.selection.random import uniform_by_key
 from icons_repro.selection.sets import Choice, SetSelector, quotas
 
@@ -31,10 +31,6 @@ class ClipScore(SetSelector):
 
     keep: Keep = "high"
     text_only: Literal["exclude", "proportional"] = "exclude"
-
-    def __post_init__(self) -> None:
-        check_choice("keep", self.keep, ("high", "low", "middle"))
-        check_choice("text_only", self.text_only, ("exclude", "proportional"))
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """The best cosines, beside a random share of text-only rows if asked for."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import nearest_neighbours, neighbour_index
-from icons_repro.selection.base import check_choice, feature
+from icons_repro.selection.base import feature
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
 
 
@@ -41,8 +41,10 @@ class D2Pruning(SetSelector):
     clip: float | None = 1e-7
     """Lower bound of s; both public codes clip at 1e-7, the paper's formula does not."""
 
-    def __post_init__(self) -> None:
-        check_choice("distance", self.distance, ("squared", "euclidean"))
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search is exact; faiss's other kinds of index work on the CPU."""
+        return self.index == "Flat"
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Build the graph, then pick greedily."""

@@ -12,7 +12,6 @@ from icons_repro.selection.base import (
     Keep,
     Ranking,
     RankingSelector,
-    check_choice,
     feature,
     keep_band,
 )
@@ -34,9 +33,6 @@ class EL2N(RankingSelector):
     requires: ClassVar[frozenset[str]] = frozenset({"forward_stats"})
 
     keep: Keep = "middle"
-
-    def __post_init__(self) -> None:
-        check_choice("keep", self.keep, ("high", "low", "middle"))
 
     def scores(self, pool: Pool, rng: np.random.Generator) -> Ranking:
         """The band score of the error norm."""

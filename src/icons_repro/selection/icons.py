@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.names import nearest
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
 from icons_repro.selection.base import (
     BudgetedSelector,
     Ranking,
-    check_choice,
     check_k,
     feature,
     preference_order,
@@ -40,7 +40,7 @@ Aggregation = Literal[
     "round_robin",
     "vote_with_floor",
 ]
-RULES = Aggregation.__args__  # type: ignore[attr-defined]
+RULES = get_args(Aggregation)
 """Rules by task: arithmetic on `[N, T]`. Those that are classes are in `rules/named.py`."""
 
 
@@ -71,7 +71,7 @@ class Icons(BudgetedSelector):
     tie_rule: Literal["mean_rank", "key", "numpy_argsort"] = "mean_rank"
     """`numpy_argsort` repeats the released `argsort(votes)[-k:]`: its ties depend on row order and
     on the processor."""
-    subtasks: Literal["max", "mean", "separate"] = "max"
+    subtasks: consensus.Subtasks = "max"
     """What becomes of columns `TASK/SUBTASK`, such as MME's."""
     tasks: Sequence[str] | None = None
     """Target tasks that take part; None is all of them, one makes a specialist."""
@@ -85,16 +85,17 @@ class Icons(BudgetedSelector):
     """Arguments of a rule that is a class."""
 
     def __post_init__(self) -> None:
-        if self._rule is None:
-            check_choice("rule", self.rule, (*RULES, *NAMED))
+        super().__post_init__()
+        if self._rule is None and self.rule not in RULES:
+            known = (*RULES, *NAMED)
+            raise ConfigError(
+                f"rule={self.rule!r}: give one of {', '.join(known)}, or module.Class"
+                f"{nearest(self.rule, known)}"
+            )
         if self._rule is None and self.options:
             raise ConfigError(f"selector.options: rule={self.rule} has none of its own.")
         if self.percentile != "budget":
             consensus.check_percentile(self.percentile)
-        check_choice("tie_rule", self.tie_rule, ("mean_rank", "key", "numpy_argsort"))
-        check_choice("subtasks", self.subtasks, ("max", "mean", "separate"))
-        check_choice("comparison", self.comparison, (">", ">="))
-        check_choice("calibration", self.calibration, ("none", "minmax", "zscore", "rank"))
 
     @cached_property
     def _rule(self) -> Rule | None:
@@ -144,7 +145,7 @@ class Icons(BudgetedSelector):
         return float(self.percentile)
 
     def _values(
-        self, pool: Pool, subtasks: Literal["max", "mean", "separate"]
+        self, pool: Pool, subtasks: consensus.Subtasks
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         return task_influence(pool, self.tasks, subtasks, self.influence, self.leave_out)
 
@@ -210,7 +211,7 @@ def by_rule(
 def task_influence(
     pool: Pool,
     tasks: Sequence[str] | None,
-    subtasks: Literal["max", "mean", "separate"],
+    subtasks: consensus.Subtasks,
     name: str = "influence",
     leave_out: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:

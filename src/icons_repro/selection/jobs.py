@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import logging
 
 import numpy as np
 
@@ -13,12 +12,13 @@ from icons_repro.core.types import Pool
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.data.subset import write_subset
-from icons_repro.features.load import load_feature
-from icons_repro.influence.rows.files import open_by_row
+from icons_repro.features.extra import pool_feature
 from icons_repro.selection.artifact import spread, write_selection
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 from icons_repro.selection.stage import Select
+
+log = logging.getLogger(__name__)
 
 
 def select(step: Select, work: Work) -> Counts:
@@ -30,7 +30,8 @@ def select(step: Select, work: Work) -> Counts:
         sources=table.sources[usable],
         words=table.words[usable],
         has_image=table.image_counts[usable] > 0,
-        features={n: _load(n, work.path(s), usable) for n, s in step.features.items()},
+        features={n: pool_feature(n).load(work.path(s), usable) for n, s in step.features.items()},
+        device=device_here(step.device),
     )
     k = budget_to_k(float(step.budget), len(seen))
     chosen = build_selector(step.selector).select(seen, k, np.random.default_rng(step.seed))
@@ -41,10 +42,15 @@ def select(step: Select, work: Work) -> Counts:
     return {"rows": len(table), "usable": len(seen), "selected": len(selection.positions)}
 
 
-def _load(name: str, folder: Path, usable: np.ndarray) -> Any:
-    if name.startswith("influence") and name.endswith("_rows"):
-        return open_by_row(folder, usable)
-    return load_feature(name, folder, usable)
+def device_here(wanted: str) -> str:
+    """Return the device if this process has one, else "cpu", where any selection can be made."""
+    if wanted == "cpu":
+        return wanted
+    from icons_repro.features.on_device import has_device  # imports torch
+
+    found = wanted if has_device(wanted) else "cpu"
+    log.info("clusters and neighbours are found on %s (asked for: %s)", found, wanted)
+    return found
 
 
 def by_source(sources: np.ndarray, positions: np.ndarray) -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.selection.base import Ranking, RankingSelector, check_choice, feature
+from icons_repro.selection.base import Ranking, RankingSelector, feature
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,6 @@ class Longest(RankingSelector):
     name: ClassVar[str] = "longest"
 
     of: Literal["turns", "answers"] = "turns"
-
-    def __post_init__(self) -> None:
-        check_choice("of", self.of, ("turns", "answers"))
 
     @property
     def requires(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from icons_repro.features.rows import Rows
+from icons_repro.features.rows import FeatureRows
 
 BLOCK_DOUBLES = 2**22
 """Numbers of one block of rows, and of one block of a kernel matrix: 32 MB each."""
@@ -17,7 +17,7 @@ MATRIX_ROWS = 4096
 """Largest cluster whose whole kernel matrix is kept while it is chosen from: 128 MB."""
 
 
-def mean_kernel(rows: Rows, places: np.ndarray, sigma: float) -> np.ndarray:
+def mean_kernel(rows: FeatureRows, places: np.ndarray, sigma: float) -> np.ndarray:
     """Mean over the cluster of exp(-||x_i - x_j||^2 / (2 sigma^2)), i included: float64 `[m]`."""
     total = np.zeros(len(places))
     for at, _, values in _kernel_blocks(rows, places, sigma):
@@ -26,7 +26,7 @@ def mean_kernel(rows: Rows, places: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def greedy_mmd(
-    rows: Rows, places: np.ndarray, typical: np.ndarray, quota: int, sigma: float
+    rows: FeatureRows, places: np.ndarray, typical: np.ndarray, quota: int, sigma: float
 ) -> np.ndarray:
     """Indices into `places` of `quota` rows, each lowering MMD^2(cluster, chosen) most.
 
@@ -48,21 +48,21 @@ def greedy_mmd(
     return np.array(picked, dtype=np.int64)
 
 
-def _kernel_matrix(rows: Rows, places: np.ndarray, sigma: float) -> np.ndarray:
+def _kernel_matrix(rows: FeatureRows, places: np.ndarray, sigma: float) -> np.ndarray:
     out = np.empty((len(places), len(places)))
     for at, to, values in _kernel_blocks(rows, places, sigma):
         out[at, to] = values
     return out
 
 
-def _kernel_row(rows: Rows, places: np.ndarray, index: int, sigma: float) -> np.ndarray:
+def _kernel_row(rows: FeatureRows, places: np.ndarray, index: int, sigma: float) -> np.ndarray:
     one = _doubles(rows, places[index : index + 1])
     parts = [kernel(*one, *_doubles(rows, places[p]), sigma)[0] for p in _parts(rows, len(places))]
     return np.concatenate(parts)
 
 
 def _kernel_blocks(
-    rows: Rows, places: np.ndarray, sigma: float
+    rows: FeatureRows, places: np.ndarray, sigma: float
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yield the kernel matrix by blocks of bounded size: (rows, columns, values)."""
     parts = _parts(rows, len(places))
@@ -77,12 +77,12 @@ def _kernel_blocks(
                 yield slice(outer.start + some.start, outer.start + some.stop), inner, values
 
 
-def _parts(rows: Rows, count: int) -> list[slice]:
+def _parts(rows: FeatureRows, count: int) -> list[slice]:
     size = max(1, BLOCK_DOUBLES // max(rows.dim, 1))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _doubles(rows: Rows, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _doubles(rows: FeatureRows, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows as float64 `[m, d]` and their squared norms."""
     x = rows.gather(places).astype(np.float64)
     return x, (x * x).sum(axis=1)

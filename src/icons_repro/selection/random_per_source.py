@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.selection.base import check_choice
 from icons_repro.selection.random import uniform_by_key
 from icons_repro.selection.sets import Choice, SetSelector, quotas
 
@@ -26,9 +25,6 @@ class RandomPerSource(SetSelector):
     name: ClassVar[str] = "random_per_source"
 
     allocation: Literal["proportional", "equal"] = "proportional"
-
-    def __post_init__(self) -> None:
-        check_choice("allocation", self.allocation, ("proportional", "equal"))
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """The quota's highest uniform numbers in each source."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
-from icons_repro.selection.base import canonical_order, check_choice, feature
+from icons_repro.selection.base import canonical_order, feature
 from icons_repro.selection.random import uniform_by_key
 from icons_repro.selection.sets import Choice, SetSelector
 
@@ -33,9 +33,6 @@ class Released(SetSelector):
     requires: ClassVar[frozenset[str]] = frozenset({"released_keys"})
 
     size: Literal["published", "budget"] = "published"
-
-    def __post_init__(self) -> None:
-        check_choice("size", self.size, ("published", "budget"))
 
     @property
     def fixed_size(self) -> bool:

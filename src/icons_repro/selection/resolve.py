@@ -1,11 +1,11 @@
-"""From a selector's config to the selector; `core/plugins.py` says what a config may name."""
+"""From a selector's config to the selector; `core/registry.py` says what a config may name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from icons_repro.core.plugins import Kind
+from icons_repro.core.registry import Kind
 from icons_repro.selection.base import BudgetedSelector
 
 SELECTORS: Kind[BudgetedSelector] = Kind(

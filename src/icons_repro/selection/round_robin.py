@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from icons_repro.core.types import Pool, Selection
+from icons_repro.influence.consensus import Subtasks
 from icons_repro.selection.base import BudgetedSelector
 from icons_repro.selection.icons import Icons
 
@@ -28,7 +29,7 @@ class RoundRobin(BudgetedSelector):
     fixed_size: ClassVar[bool] = False
 
     tasks: Sequence[str] | None = None
-    subtasks: Literal["max", "mean", "separate"] = "max"
+    subtasks: Subtasks = "max"
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
         """The rule `round_robin` of ICONS' consensus."""

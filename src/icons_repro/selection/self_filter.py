@@ -11,7 +11,7 @@ import numpy as np
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool
 from icons_repro.features.neighbours import Index, neighbour_index
-from icons_repro.features.rows import Rows, ordered_map
+from icons_repro.features.rows import FeatureRows, ordered_map
 from icons_repro.selection.base import feature
 from icons_repro.selection.self_sup import joint_clip
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool
@@ -40,6 +40,11 @@ class SelfFilter(SetSelector):
     index: str = "Flat"
     """faiss's name of the index; "Flat" is exact."""
     probes: int = 1
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether the search is exact; faiss's other kinds of index work on the CPU."""
+        return self.index == "Flat"
 
     def choose(self, pool: Pool, k: int, rng: np.random.Generator) -> Choice:
         """Pick greedily; the neighbours of a row are searched when it may be taken soon."""
@@ -78,7 +83,7 @@ class SelfFilter(SetSelector):
 class _FreeNeighbours:
     """The nearest rows not taken yet. Searches many rows at once, ahead of need."""
 
-    rows: Rows
+    rows: FeatureRows
     index: Index
     count: int
     likely: np.ndarray

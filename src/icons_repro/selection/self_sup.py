@@ -8,18 +8,15 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.rows import Array2D, Rows, SideBySide
+from icons_repro.features.rows import Array2D, FeatureRows, SideBySide
 from icons_repro.selection.base import (
     Keep,
     Ranking,
     RankingSelector,
-    check_choice,
     feature,
     keep_band,
 )
 from icons_repro.selection.sets import KMeansSettings, canonical_rows, over_pool
-
-FEATURES = ("clip_joint", "clip_image", "clip_text", "hidden_last", "hidden_mean")
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,6 @@ class SelfSup(KMeansSettings, RankingSelector):
     metric: Literal["cosine", "euclidean"] = "cosine"
     keep: Keep = "high"
 
-    def __post_init__(self) -> None:
-        check_choice("features", self.features, FEATURES)
-        check_choice("metric", self.metric, ("cosine", "euclidean"))
-        check_choice("keep", self.keep, ("high", "low", "middle"))
-
     @property
     def requires(self) -> frozenset[str]:
         """The artifact that holds the features."""
@@ -64,7 +56,7 @@ class SelfSup(KMeansSettings, RankingSelector):
         columns = {"distance": distance, "cluster": over_pool(pool, rows, found.labels)}
         return Ranking(keep_band(distance, self.keep), None, columns)
 
-    def _rows(self, pool: Pool) -> Rows:
+    def _rows(self, pool: Pool) -> FeatureRows:
         unit = self.metric == "cosine"
         if not self.features.startswith("clip"):
             return canonical_rows(pool, feature(pool, self.features), self.features, unit)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from icons_repro.core.types import Pool
-from icons_repro.features.rows import Rows, ordered_map
+from icons_repro.features.rows import FeatureRows, ordered_map
 from icons_repro.selection.base import feature, top_k
 from icons_repro.selection.sets import (
     Choice,
@@ -78,7 +78,7 @@ class SemDeDup(KMeansSettings, SetSelector):
         return None, np.nan
 
 
-def earlier_similarity(rows: Rows, places: np.ndarray) -> np.ndarray:
+def earlier_similarity(rows: FeatureRows, places: np.ndarray) -> np.ndarray:
     """max(0, max cosine to an earlier row of `places`) for each: float32 `[m]`, in blocks."""
     count = len(places)
     out = np.zeros(count, dtype=np.float32)

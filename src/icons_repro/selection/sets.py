@@ -12,7 +12,7 @@ import numpy as np
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import Pool, Selection
 from icons_repro.features.clustering import Clustering, kmeans
-from icons_repro.features.rows import Array2D, Rows, finite_rows
+from icons_repro.features.rows import Array2D, FeatureRows, finite_rows
 from icons_repro.selection.base import BudgetedSelector, canonical_order, check_k
 
 PAPER_ROWS_PER_CLUSTER = 665_298 / 10_000
@@ -61,7 +61,7 @@ def canonical_rows(
     name: str,
     unit: bool = False,
     usable: np.ndarray | None = None,
-) -> Rows:
+) -> FeatureRows:
     """The rows of a feature that are finite (and `usable`), in key order.
 
     Raises DataError when the feature has another number of rows than the pool.
@@ -73,7 +73,7 @@ def canonical_rows(
         )
     good = finite_rows(array) if usable is None else finite_rows(array) & usable
     order = canonical_order(pool.keys)
-    return Rows(array, order[good[order]], unit)
+    return FeatureRows(array, order[good[order]], unit)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,13 @@ class KMeansSettings:
     projected_dim: int | None = None
     """Cluster in a random projection to so many numbers, for a machine without a GPU."""
 
+    @property
+    def uses_device(self) -> bool:
+        """True: k-means is most of the work."""
+        return True
+
     def cluster(
-        self, pool: Pool, rows: Rows, rng: np.random.Generator, spherical: bool = True
+        self, pool: Pool, rows: FeatureRows, rng: np.random.Generator, spherical: bool = True
     ) -> Clustering:
         """k-means of these rows on the pool's device."""
         return kmeans(
@@ -104,7 +109,7 @@ class KMeansSettings:
         )
 
 
-def over_pool(pool: Pool, rows: Rows, values: np.ndarray) -> np.ndarray:
+def over_pool(pool: Pool, rows: FeatureRows, values: np.ndarray) -> np.ndarray:
     """Values of `rows` at their pool positions, float64 `[N]`, NaN elsewhere."""
     wide = np.full(len(pool), np.nan)
     wide[rows.order] = values

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icons_repro.core.step import Counts, Step
+from icons_repro.core.step import Counts, Step, placement
 from icons_repro.core.work import Work
 from icons_repro.data.stage import Pool
 
@@ -28,6 +28,13 @@ class Select(Step):
     budget: str
     """The share that is kept; as text, so that 0.1 is one number."""
     seed: int
+    device: str = placement("cpu")
+    """Where it clusters and searches neighbours, if it does and there is one: "cpu" or "cuda"."""
+
+    @property
+    def on_device(self) -> bool:  # type: ignore[override]  # a constant of other kinds of work
+        """Whether it has use for a GPU."""
+        return self.device != "cpu"
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.types import Pool
-from icons_repro.features.rows import Rows
+from icons_repro.features.rows import FeatureRows
 from icons_repro.selection.base import feature
 from icons_repro.selection.random_per_source import highest_per_group
 from icons_repro.selection.sets import Choice, SetSelector, canonical_rows, over_pool, quotas
@@ -74,7 +74,7 @@ class Tive(SetSelector):
             )
 
 
-def agreement(rows: Rows, group: np.ndarray, groups: int) -> np.ndarray:
+def agreement(rows: FeatureRows, group: np.ndarray, groups: int) -> np.ndarray:
     """Mean cosine of each row with the rows of its group, itself included: float64 `[n]`.
 
     By linearity this is the inner product with the group's mean unit row, so no n x n matrix.

@@ -54,7 +54,7 @@ def _never_fatal(
     """Turn any failure of W&B into one warning, and W&B off."""
 
     @functools.wraps(method)
-    def wrapped(self: WandbRun, *args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapped(self: WandbRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.mode == "off":
             return
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
+from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,48 @@ from icons_repro.core.stop import Stopped, asked_to_stop, heed_signals
 from icons_repro.core.work import OnMetrics
 from icons_repro.training.checkpoint import epoch_folder, save_adapter
 from icons_repro.training.module import InstructionTuner
+from icons_repro.training.sharding import whole
 
 
-class MetricsWriter(L.Callback):
+@dataclass(frozen=True)
+class MicroBatch:
+    """One that was just trained on."""
+
+    loss: torch.Tensor
+    """What was run backward from: Lightning has divided it by the micro-batches of a step."""
+    rows: int
+    fills_step: bool
+    """Whether it was the last of a whole optimizer step."""
+    last: bool
+    """Whether it was the run's last: its step may be of fewer micro-batches."""
+
+
+class AfterMicroBatch(L.Callback):
+    """Hears of every micro-batch; subclasses say what they do `after` it."""
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Tell `after`."""
+        done = MicroBatch(
+            loss=outputs["loss"] if isinstance(outputs, dict) else outputs,
+            rows=len(batch["positions"]),
+            fills_step=(batch_idx + 1) % trainer.accumulate_grad_batches == 0,
+            last=batch_idx + 1 >= trainer.num_training_batches,
+        )
+        self.after(trainer, module, done)
+
+    @abstractmethod
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
+        """Do what is to be done."""
+
+
+class MetricsWriter(AfterMicroBatch):
     """Append `{"step", "loss", "learning_rate", "samples_per_second"}` to a JSON-lines file.
 
     The loss of a step is the mean over its micro-batches, accumulated ones and those of all ranks.
@@ -42,20 +83,11 @@ class MetricsWriter(L.Callback):
             kept = [json.dumps(line) for line in lines if line["step"] <= trainer.global_step]
             self.path.write_text("".join(f"{line}\n" for line in kept))
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
         """Write a line if this micro-batch ended an optimizer step."""
-        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
-        self._losses.append(loss * trainer.accumulate_grad_batches)  # Lightning has divided it
-        self._samples += len(batch["positions"]) * trainer.world_size
-        accumulate = trainer.accumulate_grad_batches
-        if (batch_idx + 1) % accumulate and batch_idx + 1 < trainer.num_training_batches:
+        self._losses.append(float(done.loss) * trainer.accumulate_grad_batches)
+        self._samples += done.rows * trainer.world_size
+        if not (done.fills_step or done.last):
             return
         now = time.perf_counter()
         line: dict[str, float] = {
@@ -79,32 +111,24 @@ def _mean_over_ranks(value: float, trainer: L.Trainer) -> float:
     return float(trainer.strategy.reduce(mine, reduce_op="mean"))
 
 
-class EpochAdapters(L.Callback):
+class EpochAdapters(AfterMicroBatch):
     """Write the adapter at the end of every epoch but the last, whose adapter is the run's own."""
 
     def __init__(self, out: Path, epochs: int, steps: int) -> None:
         self.folders = {steps // epochs * n: epoch_folder(out, n) for n in range(1, epochs)}
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
         """Save after the optimizer step that ends an epoch; a resumed run writes the same again."""
         assert isinstance(module, InstructionTuner)
         assert isinstance(module.model, PeftModel)
-        ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         folder = self.folders.get(trainer.global_step)
-        if folder and ended and trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
+        if folder and done.fills_step:
             about = {"steps": trainer.global_step}
-            save_adapter(module.model, module.trained(), trainer.optimizers[0], folder, about)
+            optimizer, writes = trainer.optimizers[0], trainer.is_global_zero
+            save_adapter(module.model, module.trained(), optimizer, folder, about, writes)
 
 
-class ResumePoints(L.Callback):
+class ResumePoints(AfterMicroBatch):
     """Write a resume point every so often, and when the process is told to stop; then stop.
 
     Only whole optimizer steps are kept. A signal reaches ranks at different steps, so they agree
@@ -116,21 +140,24 @@ class ResumePoints(L.Callback):
         self.seconds = seconds
         self._written = 0.0
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count micro-batches anew: another number of devices takes others to a step."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        more = done - progress["current"]["ready"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update({name: count + more for name, count in counts.items()})
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock, and take the signals back from Lightning."""
         self._written = time.monotonic()
         heed_signals()
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
         """Save if it is time, or if a signal came."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not done.fills_step:
             return
         stop = asked_to_stop() is not None
         due = time.monotonic() - self._written > self.seconds
@@ -164,7 +191,9 @@ class LoraCheck(L.Callback):
         dead = [
             name
             for name, p in module.named_parameters()
-            if p.requires_grad and ".lora_B." in name and (p.grad is None or not p.grad.any())
+            if p.requires_grad
+            and ".lora_B." in name
+            and (p.grad is None or not whole(p.grad).any())
         ]
         if dead:
             raise RuntimeError(

@@ -19,7 +19,8 @@ from torch import nn
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json, write_text
-from icons_repro.models.lora import projector_state
+from icons_repro.models.lora import PROJECTOR
+from icons_repro.training.sharding import is_sharded, whole
 
 log = logging.getLogger(__name__)
 Named = Iterable[tuple[str, nn.Parameter]]
@@ -31,19 +32,40 @@ def save_adapter(
     optimizer: torch.optim.Optimizer,
     out: Path,
     about: Mapping[str, Any],
+    writes: bool = True,
 ) -> None:
     """Write a self-contained adapter folder.
 
     `adapter_model.safetensors` and `adapter_config.json` are PEFT's own; `projector.safetensors`
     holds the trained projector; `optimizer.safetensors` AdamW's moments by parameter name;
     `adapter.json` what the caller says `about` it.
+
+    All ranks of a training run call it, since each may hold a share of the weights; one `writes`.
     """
-    model.save_pretrained(str(out), save_embedding_layers=False)
+    named = list(trained)
+    if not writes and not any(is_sharded(p) for _, p in named):
+        return
+    weights = {name: _on_cpu(parameter) for name, parameter in named}
+    moments = named_moments(named, optimizer)
+    if not writes:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(out), state_dict=weights, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # PEFT's model-card form, empty
-    save_file(projector_state(model), out / "projector.safetensors")
-    save_file(named_moments(trained, optimizer), out / "optimizer.safetensors")
+    save_file(_of_projector(weights), out / "projector.safetensors")
+    save_file(moments, out / "optimizer.safetensors")
     text = json.dumps(dict(about), indent=2, sort_keys=True)
     write_text(out / "adapter.json", f"{text}\n")
+
+
+def _of_projector(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the projector's tensors under their own names."""
+    mark = f".{PROJECTOR}."
+    return {name.split(mark)[1]: value for name, value in weights.items() if mark in name}
+
+
+def _on_cpu(value: torch.Tensor) -> torch.Tensor:
+    return whole(value.detach()).cpu().contiguous()
 
 
 def epoch_folder(warmup: Path, epoch: int) -> Path:
@@ -76,7 +98,7 @@ def named_moments(trained: Named, optimizer: torch.optim.Optimizer) -> dict[str,
         state = optimizer.state.get(parameter, {})
         for moment in ("exp_avg", "exp_avg_sq"):
             value = state.get(moment, torch.zeros_like(parameter))
-            moments[f"{name}.{moment}"] = value.detach().float().cpu().contiguous()
+            moments[f"{name}.{moment}"] = _on_cpu(value).float()
     return moments
 
 
@@ -122,3 +144,28 @@ def whole_resume_point(path: Path) -> bool:
     path.rename(aside)
     log.warning("%s is damaged (%s); training starts from its beginning", path, damaged)
     return False
+
+
+def keep_trained(checkpoint: dict[str, Any], names: Iterable[str]) -> None:
+    """Drop from a resume point every tensor that is not among the trained ones."""
+    trained = set(names)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {key: value for key, value in state.items() if key in trained}
+
+
+def require_trained(checkpoint: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise `DataError` unless a resume point holds exactly the trained parameters."""
+    if set(names) != set(checkpoint["state_dict"]):
+        raise DataError("the resume point holds other parameters; delete it and start again.")
+
+
+def count_batches(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Set a resume point's count of micro-batches to what one rank takes for its steps.
+
+    It is written while its last batch is begun and not completed, which stays so.
+    """
+    done = checkpoint["global_step"] * accumulate
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        more = done - counts["ready"]
+        counts.update({what: count + more for what, count in counts.items()})

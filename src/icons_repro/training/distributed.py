@@ -17,8 +17,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +26,8 @@ from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
 POLL = 0.2
+SAVE_SECONDS = 120
+"""What ranks that are told to stop have for their step and the save; torchrun then kills them."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,6 @@ class Place:
         return out / f"job-{self.launch}.json"
 
 
-def join(final: Path, ready: Callable[[], bool]) -> None:
-    """Be one of the other ranks: wait for rank 0's job, and train with it.
-
-    `final` is the step's folder, beside which its attempts are; `ready` says whether it is finished
-    after all. What rank 0 fails at, torchrun or srun ends for all.
-    """
-    from icons_repro.training.fit import FitJob, fit_here
-
-    place = Place.here()
-    while not ready():
-        for out in sorted(final.parent.glob(f"{final.name}.*.part")):
-            if place.job(out).is_file():
-                job = FitJob.from_json(place.job(out).read_text())
-                fit_here(job, out, world_size=place.size, rank=place.rank)
-                return
-        time.sleep(POLL)
-
-
 def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     """Write the job and run one worker for each device of each node.
 
@@ -82,9 +64,9 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     command = [*_launcher(devices, nodes), "-m", WORKER, str(out / JOB), str(out)]
     with deferred():
         # A cluster signals every process; the ranks heed it, torchrun would only die of it.
-        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
-        while (code := _wait(process)) is None:
-            process.send_signal(signal.SIGTERM)  # torchrun passes it on; every rank saves and ends
+        patient = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
+        process = subprocess.Popen(command, preexec_fn=_ignore_user_signals, env=patient)
+        code = _wait(process)
     if not code:
         return
     if (asked := asked_to_stop()) is not None:
@@ -100,15 +82,19 @@ def _ignore_user_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int | None:
-    """Wait for the process; None, once, if a signal came meanwhile."""
-    told = asked_to_stop()
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for torchrun; pass the first signal on as SIGTERM, at which every rank saves and ends.
+
+    Once: at a second one torchrun would wait for nobody.
+    """
+    told = False
     while True:
         try:
-            return process.wait(timeout=0.5)
+            return process.wait(timeout=POLL)
         except subprocess.TimeoutExpired:
-            if asked_to_stop() != told:
-                return None
+            if asked_to_stop() is not None and not told:
+                told = True
+                process.send_signal(signal.SIGTERM)
 
 
 def _launcher(devices: int, nodes: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from peft import PeftModel
 from transformers import LlavaForConditionalGeneration
 
+from icons_repro.core.device import require_device
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
@@ -25,12 +33,14 @@ from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
     PoolDataModule,
     Schedule,
+    accumulation,
     open_dataset,
     training_schedule,
 )
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
+from icons_repro.models.trainer import quiet_trainer
 from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
@@ -40,11 +50,21 @@ from icons_repro.training.checkpoint import (
 from icons_repro.training.distributed import Place, train_distributed
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
+from icons_repro.training.sharding import check_strategy, strategy_of
 
 log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
+COUNTED = ("rows", "steps", "trained_parameters")
+"""What of it a step's manifest repeats."""
+PROFILERS: Mapping[str, Callable[..., Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+PROFILE = "profile"
+"""Lightning puts `fit-` before the profile's name, and `.txt` behind it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class FitJob:
     """`.npy` file of pool positions, int64 `[k]`."""
     seed: int
     steps_as_rows: int | None = None
-    """With `train.steps=same_steps`: take the steps that this many rows would take."""
+    """With `train.regime=same_steps`: take the steps that this many rows would take."""
     lora: LoraSettings | None = field(default_factory=LoraSettings)
     """None trains every weight, for the tiny base alone."""
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -91,29 +111,47 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
     More than one device runs in processes of their own (`distributed.py`). A run that was cut off
     goes on from `out/resume.ckpt`. Returns counts and times.
     """
+    wanted = job.trainer.devices * job.trainer.num_nodes
+    check_strategy(job.trainer, job.lora is not None)
+    accumulation(job.train.batch_size, job.train.micro_batch, wanted)
     done = out / DONE
     if read_json(done) is None:
         whole_resume_point(out / RESUME)  # before there are other ranks: all must see the same
-        wanted, place = job.trainer.devices * job.trainer.num_nodes, Place.here()
+        place = Place.here()
         if wanted == 1:
             fit_here(job, out, on_metrics)
         elif place.size == wanted:
             write_text(place.job(out), job.to_json())
             fit_here(job, out, on_metrics, place.size, place.rank)
         else:
+            if job.trainer.num_nodes == 1:
+                require_device(job.trainer, job.trainer.devices)
             train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
     summary: dict[str, Any] = json.loads(done.read_text())
     return summary
+
+
+def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's manifest says of a training run."""
+    return {key: summary[key] for key in COUNTED}
+
+
+def rows_of(job: FitJob) -> np.ndarray:
+    """Return the pool positions that are trained on, int64 `[k]`."""
+    if job.train.rows is not None and job.train.rows < 1:
+        raise ConfigError(f"a training's rows={job.train.rows}: give 1 or more, or null for all.")
+    positions: np.ndarray = np.load(job.positions)[: job.train.rows]
+    return positions
 
 
 def plan_schedule(
     job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
 ) -> Schedule:
     """Return the micro-batches that this rank will see."""
-    positions = np.load(job.positions)
+    positions = rows_of(job)
     s = job.train
     max_steps = None
-    if s.steps == "same_steps" and job.steps_as_rows:
+    if s.regime == "same_steps" and job.steps_as_rows:
         max_steps = -(-job.steps_as_rows // s.batch_size) * s.epochs
     return training_schedule(
         positions,
@@ -139,6 +177,7 @@ def fit_here(
 ) -> None:
     """Train in this process, which is rank `rank` of `world_size`."""
     started = time.perf_counter()
+    require_device(job.trainer)
     quiet_third_parties()
     L.seed_everything(job.seed, workers=True, verbose=False)
     dataset, collate = open_dataset(
@@ -162,7 +201,7 @@ def fit_here(
             weights_only=True,
         )
     summary = {
-        "rows": len(np.load(job.positions)),
+        "rows": len(rows_of(job)),
         "steps": trainer.global_step,
         "trained_parameters": sum(p.numel() for _, p in tuner.trained()),
         "seconds": round(time.perf_counter() - started, 3),
@@ -170,8 +209,8 @@ def fit_here(
     }
     if job.keep_epochs:
         summary["epoch_rates"] = tuner.epoch_rates()
+    _save(tuner, trainer, out, summary)
     if trainer.is_global_zero:
-        _save(job, tuner, trainer, out, summary)
         write_json(out / DONE, summary)
         resume.unlink(missing_ok=True)
 
@@ -185,13 +224,11 @@ def trainable_model(job: FitJob) -> PeftModel | LlavaForConditionalGeneration:
     return model.train()
 
 
-def _save(
-    job: FitJob, tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]
-) -> None:
-    model = tuner.model
+def _save(tuner: InstructionTuner, trainer: L.Trainer, out: Path, summary: dict[str, Any]) -> None:
+    model, writes = tuner.model, trainer.is_global_zero
     if isinstance(model, PeftModel):
-        save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary)
-    elif isinstance(model, LlavaForConditionalGeneration):
+        save_adapter(model, tuner.trained(), trainer.optimizers[0], out, summary, writes)
+    elif isinstance(model, LlavaForConditionalGeneration) and writes:
         model.save_pretrained(out)
 
 
@@ -210,21 +247,19 @@ def make_trainer(
         callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
     callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
     alone = t.devices * t.num_nodes == 1
-    return L.Trainer(
+    return quiet_trainer(
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
-        strategy=t.strategy,
-        precision=t.precision,  # type: ignore[arg-type]
+        strategy=strategy_of(t),
+        precision=t.precision,
         max_epochs=1,
         max_steps=job.stop_after or -1,
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=s.max_grad_norm,
-        logger=False,
         callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         default_root_dir=out,
+        detect_anomaly=t.detect_anomaly,
+        profiler=PROFILERS[t.profiler](out, PROFILE) if t.profiler else None,
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import lightning as L
 import torch
@@ -15,10 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from icons_repro.core.errors import DataError
 from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
-from icons_repro.models.lora import PROJECTOR, require_float32
-
-if TYPE_CHECKING:
-    from icons_repro.data.dataset import Batch
+from icons_repro.models.batches import Batch, model_inputs
+from icons_repro.models.lora import PROJECTOR, projector, require_float32
+from icons_repro.training.checkpoint import count_batches, keep_trained, require_trained
+from icons_repro.training.sharding import shard
 
 
 def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
@@ -27,6 +28,33 @@ def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
         return step / max(1, warmup)
     progress = (step - warmup) / max(1, total - warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def rate_factor(settings: TrainSettings, steps: int) -> Callable[[int], float]:
+    """Return the factor on all learning rates, by optimizer step from 0, of a run of `steps`."""
+    warmup = math.ceil(settings.warmup_ratio * steps)
+    return partial(cosine_with_warmup, total=steps, warmup=warmup)
+
+
+def optimizer_of(groups: list[dict[str, Any]], settings: TrainSettings, steps: int) -> Any:
+    """Return AdamW over parameter groups, and one cosine over `steps` for all their rates."""
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    schedule = LambdaLR(optimizer, rate_factor(settings, steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def model_groups(
+    trained: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings
+) -> list[dict[str, Any]]:
+    """Return parameter groups: the projector at its own rate, all else at the other."""
+    rest: list[nn.Parameter] = []
+    projector: list[nn.Parameter] = []
+    for name, parameter in trained:
+        (projector if PROJECTOR in name else rest).append(parameter)
+    return [
+        {"params": rest, "lr": settings.learning_rate},
+        {"params": projector, "lr": settings.projector_learning_rate},
+    ]
 
 
 class InstructionTuner(L.LightningModule):
@@ -65,8 +93,8 @@ class InstructionTuner(L.LightningModule):
         # resumed run draws the same masks, and so does another number of devices.
         number = batch_idx * self.world_size + self.global_rank
         torch.manual_seed(hash((self.seed, number)))
-        inputs = {k: v for k, v in batch.items() if k not in ("labels", "positions")}
-        logits, targets = answer_logits(self.model, inputs, batch["labels"])
+        nothing = None if "pixel_values" in batch else self._of_no_image()
+        logits, targets = answer_logits(self.model, model_inputs(batch), batch["labels"])
         loss = functional.cross_entropy(logits, targets)
         if not torch.isfinite(loss):
             rows = batch["positions"].tolist()
@@ -74,50 +102,47 @@ class InstructionTuner(L.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, rows {rows}: look for rows "
                 "whose answers are all cut away, or lower the learning rate."
             )
-        if "pixel_values" not in batch:
-            # LLaVA's dummy image: the projector's gradient is zero, not absent, on any number of
-            # devices, so that Adam's moments move alike.
-            loss = loss + 0.0 * sum(p.sum() for _, p in self.trained())
-        return loss
+        return loss if nothing is None else loss + 0.0 * nothing
 
-    def rate_factor(self, step: int) -> float:
-        """Return the factor on both learning rates at optimizer step `step`, from 0."""
-        warmup = math.ceil(self.settings.warmup_ratio * self.total_steps)
-        return cosine_with_warmup(step, self.total_steps, warmup)
+    def _of_no_image(self) -> Any:
+        """Return a number that every trained weight has a part in.
+
+        LLaVA's dummy image: times zero, the projector's gradient is zero, not absent, on any number
+        of devices, so that Adam's moments move alike. A sharded projector runs, at its usual place
+        before the language model: its devices gather and scatter it together.
+        """
+        if self.device_mesh is None:
+            return sum(p.sum() for _, p in self.trained())
+        module: Any = projector(self.model)
+        return module(torch.zeros(1, 1, module.linear_1.in_features, device=self.device)).sum()
+
+    def configure_model(self) -> None:
+        """Spread the model over the devices, where the strategy is to."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def epoch_rates(self) -> list[float]:
         """Return the mean learning rate of each epoch, the weights of LESS's checkpoints."""
         epochs = self.settings.epochs
         per_epoch = self.total_steps // epochs
-        rates = [self.rate_factor(i) * self.settings.learning_rate for i in range(self.total_steps)]
+        factor = rate_factor(self.settings, self.total_steps)
+        rates = [factor(i) * self.settings.learning_rate for i in range(self.total_steps)]
         return [sum(rates[e * per_epoch :][:per_epoch]) / per_epoch for e in range(epochs)]
 
     def configure_optimizers(self) -> Any:
         """AdamW with one group for the projector and one for the rest; cosine with warm-up."""
-        s = self.settings
-        groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
-        for name, parameter in self.trained():
-            groups[PROJECTOR in name].append(parameter)
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": groups[False], "lr": s.learning_rate},
-                {"params": groups[True], "lr": s.projector_learning_rate},
-            ],
-            weight_decay=s.weight_decay,
-        )
-        schedule = LambdaLR(optimizer, self.rate_factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        groups = model_groups(self.trained(), self.settings)
+        return optimizer_of(groups, self.settings, self.total_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Drop the frozen weights from a resume point."""
-        names = {f"model.{name}" for name, _ in self.trained()}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+        keep_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a resume point that does not hold exactly what this run trains."""
-        names = {f"model.{name}" for name, _ in self.trained()}
-        if names != set(checkpoint["state_dict"]):
-            raise DataError("the resume point holds other parameters; delete it and start again.")
+        """Refuse a resume point that does not hold exactly what this run trains.
+
+        One of another number of devices has counted other micro-batches to the same step.
+        """
+        if "state_dict" in checkpoint:  # else a sharding strategy has taken it
+            require_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
+        count_batches(checkpoint, self.trainer.accumulate_grad_batches)

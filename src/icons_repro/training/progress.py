@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 import lightning as L
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.core.stop import heed_signals
+from icons_repro.models.trainer import quiet_trainer
 
 
 class StageProgress(TQDMProgressBar):
@@ -62,14 +63,10 @@ def predict_trainer(name: str, settings: TrainerSettings) -> L.Trainer:
     bfloat16 autocast where the settings ask for it. Under float16 small gradients would vanish, as
     nothing scales the loss here, so that setting leaves passes in the model's own types.
     """
-    return L.Trainer(
+    return quiet_trainer(
         accelerator=settings.accelerator,
         devices=1,
         precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         callbacks=[StageProgress(name)],
         plugins=[LightningEnvironment()],  # one process, whatever a cluster says of its job
     )

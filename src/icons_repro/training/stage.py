@@ -9,7 +9,6 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.settings import (
     DataSettings,
     LoraSettings,
-    PretrainSettings,
     TrainerSettings,
     TrainSettings,
 )
@@ -27,18 +26,14 @@ class TrainingStep(Step):
 
     def join(self, cache: Cache) -> None:
         """Train as one of the other ranks."""
-        from icons_repro.training.distributed import join
+        from icons_repro.training.worker import join
 
         join(cache.path(self), partial(cache.is_ready, self))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WarmUp(TrainingStep):
-    """The point that gradients are taken at: LoRA trained on some of the pool."""
-
-    stage = "warmup"
-    group = "warmup"
-    weight = 6.0
+class LoraTraining(TrainingStep):
+    """LoRA on some rows of the pool, from the base model."""
 
     base: Base
     pool: Pool
@@ -47,7 +42,15 @@ class WarmUp(TrainingStep):
     encoding: DataSettings
     trainer: TrainerSettings
     seed: int
-    """Of the draw, if there is one, and of training."""
+    """Of training, and of the draw of rows, if it makes one."""
+
+
+class WarmUp(LoraTraining):
+    """The point that gradients are taken at."""
+
+    stage = "warmup"
+    group = "warmup"
+    weight = 6.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,20 +90,13 @@ class FullRunWarmUp(WarmUp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FineTune(TrainingStep):
-    """LoRA on a selection, from the base model, with the same recipe for every method."""
+class FineTune(LoraTraining):
+    """LoRA on a selection, with the same recipe for every method."""
 
     stage = "finetune"
     group = "finetune"
 
-    base: Base
-    pool: Pool
     selection: Select
-    train: TrainSettings
-    lora: LoraSettings
-    encoding: DataSettings
-    trainer: TrainerSettings
-    seed: int
 
     @property
     def label(self) -> str:
@@ -117,20 +113,3 @@ class FineTune(TrainingStep):
         from icons_repro.training import jobs
 
         return jobs.fine_tune(self, work)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pretrain(TrainingStep):
-    """The tiny base, from random weights and the pre-training corpus; every weight is trained."""
-
-    stage = "pretrain"
-    group = "pretrain"
-
-    settings: PretrainSettings
-    trainer: TrainerSettings
-
-    def run(self, work: Work) -> Counts:
-        """Write the model, and `shipped.safetensors`, which the package ships."""
-        from icons_repro.training import jobs
-
-        return jobs.pretrain(self, work)

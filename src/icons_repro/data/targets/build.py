@@ -22,7 +22,7 @@ from icons_repro.core.files import write_json
 from icons_repro.core.pictures import whole_images_only
 from icons_repro.data.targets.builders import BUILDERS, Builder
 from icons_repro.data.targets.questions import Question
-from icons_repro.data.targets.sources import Rows
+from icons_repro.data.targets.sources import BenchmarkRows
 
 log = logging.getLogger(__name__)
 BLOCK = 64
@@ -117,7 +117,7 @@ class TestSplit:
     questions: set[tuple[str | None, str]] = field(default_factory=set)
 
     @classmethod
-    def read(cls, rows: Rows, task: str) -> TestSplit:
+    def read(cls, rows: BenchmarkRows, task: str) -> TestSplit:
         """Hash every distinct image of a split; a broken image raises `DataError`."""
         keys = rows.image_keys()
         first = {key: i for i, key in reversed(list(enumerate(keys))) if key is not None}
@@ -137,7 +137,7 @@ class TestSplit:
         return cls(set(digests.values()), pairs)
 
 
-def drawn(rows: Rows, order: np.ndarray) -> Iterator[tuple[int, bytes]]:
+def drawn(rows: BenchmarkRows, order: np.ndarray) -> Iterator[tuple[int, bytes]]:
     """Yield rows with their images in a given order, read block by block."""
     for start in range(0, len(order), BLOCK):
         block = order[start : start + BLOCK].tolist()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.data.targets.sources import ImageKey, Rows
+from icons_repro.data.targets.sources import BenchmarkRows, ImageKey
 
 PER_IMAGE = 3
 """Objects that are there, and as many that are not; images with fewer are not asked about."""
@@ -57,7 +57,7 @@ class CocoObjects:
 
 
 @dataclass(frozen=True)
-class CocoRows(Rows):
+class CocoRows(BenchmarkRows):
     """POPE's questions about every image with enough objects."""
 
     source: CocoObjects

@@ -19,7 +19,7 @@ ImageKey = Hashable
 """What two rows of one source share when they show the same image."""
 
 
-class Rows(Protocol):
+class BenchmarkRows(Protocol):
     """A benchmark's rows, opened; images are read one at a time."""
 
     @property
@@ -48,7 +48,7 @@ class Source(Protocol):
         """Return the local files that hold it, empty where there are none."""
         ...
 
-    def open(self, folder: Path) -> Rows:
+    def open(self, folder: Path) -> BenchmarkRows:
         """Open it from `folder`, else from the hub. Raises `UserError` saying what to fetch."""
         ...
 
@@ -99,7 +99,7 @@ class HubSplit:
 
 
 @dataclass(frozen=True)
-class ParquetRows(Rows):
+class ParquetRows(BenchmarkRows):
     """Rows of parquet files with an `image` column of encoded bytes."""
 
     files: Sequence[Path]
@@ -182,7 +182,7 @@ class OfficialFiles:
 
 
 @dataclass(frozen=True)
-class OfficialRows(Rows):
+class OfficialRows(BenchmarkRows):
     """Rows joined from a release's JSON files; images are files."""
 
     source: OfficialFiles

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.plugins import TARGET, Kind
+from icons_repro.core.registry import Kind
 from icons_repro.core.settings import DataSettings, GradientSettings
 from icons_repro.core.step import Step
+from icons_repro.core.trees import TARGET
 from icons_repro.core.types import Record
 from icons_repro.data.stage import Pool, Targets
 from icons_repro.features.stage import ClipPass, ForwardPass, TargetClipPass, TargetForwardPass

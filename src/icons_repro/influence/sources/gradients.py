@@ -15,7 +15,7 @@ class Gradients(Source):
     """cos(gradient of the row, gradient of the validation row) over the adapter's weights.
 
     The settings are the run's (`gradients`), but for what is given here. Source: ICONS
-    (princetonvisualai/icons, icons/influence_matrix.py:13-16); with `train_feature=adam`,
+    (princetonvisualai/icons, icons/influence_matrix.py:13-16); with `train_direction=adam`,
     `checkpoints=epochs` LESS (princeton-nlp/LESS, less/data_selection/matching.py:44-79).
     `last_layers=k` takes the weights of the last k layers of the language model: the backward pass
     ends where the first of them begins. Cost: one forward and backward pass over pool and
@@ -25,8 +25,8 @@ class Gradients(Source):
     name: ClassVar[str] = "gradients"
 
     mode: Literal["store", "direct"] | None = None
-    train_feature: Literal["sgd", "adam", "sign"] | None = None
-    val_feature: Literal["sgd", "adam", "sign"] | None = None
+    train_direction: Literal["sgd", "adam", "sign"] | None = None
+    val_direction: Literal["sgd", "adam", "sign"] | None = None
     checkpoints: Literal["last", "epochs", "full_run"] | None = None
     normalise_subtasks: bool | None = None
     last_layers: int | None = None
@@ -34,7 +34,7 @@ class Gradients(Source):
 
     def settings(self, wiring: Wiring) -> GradientSettings:
         """The run's settings with this source's own."""
-        names = ("mode", "train_feature", "val_feature", "checkpoints", "normalise_subtasks")
+        names = ("mode", "train_direction", "val_direction", "checkpoints", "normalise_subtasks")
         given = {name: getattr(self, name) for name in (*names, "last_layers")}
         own = {name: value for name, value in given.items() if value is not None}
         return replace(wiring.config.gradients, **own)

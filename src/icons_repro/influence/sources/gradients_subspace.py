@@ -43,7 +43,7 @@ class GradientsSubspace(Source):
 
     def _rows(self, wiring: Wiring, columns: str) -> Step:
         settings = replace(
-            wiring.config.gradients, mode="direct", train_feature="sgd", checkpoints="last"
+            wiring.config.gradients, mode="direct", train_direction="sgd", checkpoints="last"
         )
         plain, subtasks = wiring.train_gradients(settings), wiring.config.targets.subtasks
         made = SubspaceGradients(

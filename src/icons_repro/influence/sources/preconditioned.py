@@ -76,8 +76,8 @@ class Preconditioned(Source):
         settings = replace(
             wiring.config.gradients,
             mode="store",
-            train_feature="sgd",
-            val_feature="sgd",
+            train_direction="sgd",
+            val_direction="sgd",
             checkpoints="last",
         )
         plain, targets = wiring.train_gradients(settings), wiring.target_gradients(settings)

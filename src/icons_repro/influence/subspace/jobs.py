@@ -26,7 +26,7 @@ from icons_repro.gradients.extract import (
     run_module,
 )
 from icons_repro.gradients.jobs import Taker, identities, plan, pool_plan, run
-from icons_repro.gradients.projectors import Unprojected
+from icons_repro.gradients.projections import Unprojected
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer, seal
 from icons_repro.influence.jobs import subtask_labels, task_folders, unprojected
@@ -121,18 +121,20 @@ def fill(step: SubspaceGradients, work: Work, chunks: Iterator[str]) -> None:
     taker: Taker | None = None
     for chunk in chunks:
         taker = taker or Taker.load(unprojected(step), work)
-        projector = DirectScores(taker.gradients.layout, directions)
+        projection = DirectScores(taker.gradients.layout, directions)
         writer = open_writer(
             work.out / SCORES,
             n_rows=len(batches.table),
-            dim=projector.dim,
+            dim=projection.dim,
             dtype="float32",
-            identities=row_identities(taker.gradients, projector, taker.feature, identities(step)),
+            identities=row_identities(
+                taker.gradients, projection, taker.direction, identities(step)
+            ),
             keys=batches.table.keys,
             made_with=made_with(taker.gradients, predict_trainer("", step.trainer)),
         )
         with writer:
-            run(taker, writer, batches, chunk, step, work.out / SCORES, projector)
+            run(taker, writer, batches, chunk, step, work.out / SCORES, projection)
 
 
 def close(step: SubspaceGradients, work: Work) -> Counts:

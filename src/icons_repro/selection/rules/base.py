@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.plugins import Kind
+from icons_repro.core.registry import Kind
 from icons_repro.selection.base import Ranking
 
 if TYPE_CHECKING:  # it loads torch, which a plan does without

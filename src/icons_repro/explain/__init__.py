@@ -1,0 +1,1 @@
+"""Why one row was chosen, or left: its ranks, nearest validation rows, distance to the cut."""

@@ -1,0 +1,163 @@
+"""What a run at the paper's scale would cost, before anything is there: an estimate by arithmetic.
+
+Floating-point operations follow from the model's shape: 2 for each weight and token on the way
+forward, 2 on the way back to the activations, 4 more for an adapter's own weights, and another
+forward pass where activations are recomputed. Attention between tokens is left out (about 2% of a
+7B model at 1,000 tokens). Nothing here was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import (
+    GradientSettings,
+    LoraSettings,
+    ModelSettings,
+    TrainSettings,
+    WarmupSettings,
+)
+
+BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "bit1": 0.125}
+SHAPE = ("layers", "hidden", "intermediate", "key_value", "vocabulary", "image_tokens", "vision",
+         "vision_hidden")  # fmt: skip
+ADAM_BYTES = 16
+"""Bytes of a trained weight in float32: itself, its gradient, two moments."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device's dense bfloat16 peak (no sparsity) and memory, from its maker's data sheet."""
+
+    name: str
+    teraflops: float
+    gigabytes: int
+
+
+DEVICES = (
+    Device("RTX A6000", 154.8, 48),
+    Device("A100 80GB", 312.0, 80),
+    Device("L40S", 362.0, 48),
+    Device("H100 SXM", 989.0, 80),
+    Device("H200 SXM", 989.0, 141),
+)
+UTILISATION = 0.35
+"""Assumed share of the peak that training reaches."""
+TEXT_TOKENS = 250
+"""Assumed text tokens of a sample, where the pool has not been read yet."""
+IMAGE_SHARE = 0.939
+"""Share of rows with an image: 624,610 of LLaVA-665K's 665,298 (docs/methods.md#pools)."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weights by part."""
+
+    language: int
+    """In the linears of the language model's layers and in `lm_head`."""
+    embedding: int
+    vision: int
+    projector: int
+    adapter: int
+
+    @property
+    def frozen(self) -> int:
+        """Weights that no stage trains."""
+        return self.language + self.embedding + self.vision
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage's work."""
+
+    stage: str
+    samples: int
+    steps: int | None
+    petaflops: float
+    """Total operations, 1e15."""
+    disk_bytes: float = 0.0
+
+
+def counts(model: ModelSettings, lora: LoraSettings) -> Counts:
+    """Count the weights of `model.shape` and of an adapter on all linears of its layers."""
+    shape = model.shape or {}
+    missing = [name for name in SHAPE if name not in shape]
+    if missing:
+        raise ConfigError(f"model.shape.{missing[0]} is not set: a plan of the cost needs it.")
+    h, wide, kv = shape["hidden"], shape["intermediate"], shape["key_value"]
+    linears = [(h, h), (h, kv), (h, kv), (h, h), (h, wide), (h, wide), (wide, h)]
+    layers, vocabulary = shape["layers"], shape["vocabulary"]
+    return Counts(
+        language=layers * sum(a * b for a, b in linears) + h * vocabulary,
+        embedding=h * vocabulary + (2 * layers + 1) * h,
+        vision=shape["vision"],
+        projector=shape["vision_hidden"] * h + h + h * h + h,
+        adapter=layers * lora.rank * sum(a + b for a, b in linears),
+    )
+
+
+def stage_costs(
+    model: ModelSettings,
+    lora: LoraSettings,
+    warmup: WarmupSettings,
+    finetune: TrainSettings,
+    gradients: GradientSettings,
+    *,
+    dim: int,
+    rows: int,
+    target_rows: int,
+    budget: float,
+    tokens: float,
+    image_share: float,
+    chooser: ModelSettings | None = None,
+) -> list[StageCost]:
+    """Return each stage's samples, optimizer steps, operations and bytes on disk.
+
+    `tokens` are a sample's mean after image expansion; `dim` is a stored row's length; `chooser`
+    is the model that is selected with, where it is another.
+    """
+    last, n = counts(model, lora), counts(chooser or model, lora)
+    image = 2.0 * n.vision * ((model.shape or {})["image_tokens"] + 1) * image_share
+
+    def training(settings: TrainSettings, samples: int, n: Counts = n) -> float:
+        forward_passes = 2 if settings.gradient_checkpointing else 1
+        per_token = 2 * (forward_passes + 1) * n.language + 6 * (n.adapter + n.projector)
+        samples = min(samples, settings.rows or samples)
+        return samples * settings.epochs * (per_token * tokens + image) / 1e15
+
+    def steps(settings: TrainSettings, samples: int) -> int:
+        samples = min(samples, settings.rows or samples)
+        return settings.epochs * -(-samples // settings.batch_size)
+
+    gradient = (4 * n.language + 6 * n.adapter) * tokens + image
+    row_bytes = 0.0 if gradients.mode == "direct" else dim * BYTES[gradients.dtype]
+    warm, kept = round(warmup.fraction * rows), int(budget * rows)
+
+    def adapter_disk(n: Counts) -> float:
+        return 12.0 * (n.adapter + n.projector)  # weights and two moments, float32
+
+    return [
+        StageCost("warmup", warm, steps(warmup.train, warm), training(warmup.train, warm),
+                  adapter_disk(n)),
+        StageCost("extract, pool", rows, None, rows * gradient / 1e15, rows * row_bytes),
+        StageCost("extract, targets", target_rows, None, target_rows * gradient / 1e15,
+                  target_rows * row_bytes),
+        StageCost("score", rows, None, 2.0 * rows * dim * 22 / 1e15),
+        StageCost("finetune", kept, steps(finetune, kept), training(finetune, kept, last),
+                  adapter_disk(last)),
+    ]  # fmt: skip
+
+
+def memory_by_part(n: Counts, frozen_bytes: int = 2) -> dict[str, float]:
+    """Return bytes on one device by part, without activations: frozen weights, what is trained."""
+    return {
+        "frozen weights": float(frozen_bytes * n.frozen),
+        "adapter, its gradient and moments": float(ADAM_BYTES * n.adapter),
+        "projector, its gradient and moments": float(ADAM_BYTES * n.projector),
+    }
+
+
+def hours(petaflops: float, device: Device, utilisation: float = UTILISATION) -> float:
+    """Return device-hours at a share of the device's peak."""
+    return petaflops * 1e15 / (device.teraflops * 1e12 * utilisation) / 3600

@@ -1,0 +1,1 @@
+"""The pages' templates, style and scripts, and how one page is put together."""

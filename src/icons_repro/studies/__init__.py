@@ -1,0 +1,1 @@
+"""Studies: many runs, kept as one `results.csv` that says what they found."""

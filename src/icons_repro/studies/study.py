@@ -1,0 +1,110 @@
+"""A study's folder: `study.yaml` says what to run, `results.csv` what came out."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from icons_repro.core.errors import DataError, UserError
+from icons_repro.report.lines import FULL
+from icons_repro.report.runs import collect
+from icons_repro.studies.rows import FILE, Row, merged, read, rows_of, write
+
+log = logging.getLogger(__name__)
+
+SETTINGS = "study.yaml"
+KEYS = {"experiment", "against", "pools", "overrides"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a folder of `experiments/` runs."""
+
+    folder: Path
+    experiment: str
+    """The name of an experiment config."""
+    against: tuple[str, ...]
+    """The methods that every other one is compared with."""
+    pools: tuple[int, ...]
+    """`data.world.seed` of each pool; one sweep each, so that an interrupted study goes on."""
+    overrides: tuple[str, ...]
+    """More for the command line, such as who does the work."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Study:
+        """Read a folder's `study.yaml`. Raises `UserError` naming the file and what is wrong."""
+        path = folder / SETTINGS
+        if not path.is_file():
+            raise UserError(f"{path} is not there: {folder} holds no study.")
+        try:
+            tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is no YAML: {error}") from error
+        if not isinstance(tree, dict) or set(tree) - KEYS or {"experiment", "pools"} - set(tree):
+            raise UserError(f"{path} wants experiment and pools, and may have against, overrides.")
+        return cls(
+            folder,
+            str(tree["experiment"]),
+            tuple(map(str, tree.get("against", ["random"]))),
+            tuple(map(int, tree["pools"])),
+            tuple(map(str, tree.get("overrides", []))),
+        )
+
+    @property
+    def results(self) -> Path:
+        """The file of its rows."""
+        return self.folder / FILE
+
+    def rows(self) -> list[Row]:
+        """Return the rows that it has. Raises `DataError` for a damaged file."""
+        return read(self.results)
+
+    def add(self, runs: Path) -> int:
+        """Take in every run below a folder; return how many rows are new.
+
+        A run whose cache is gone is named and left out.
+        """
+        old, new = self.rows(), list[Row]()
+        for run in collect([runs]):
+            try:
+                new += rows_of(run)
+            except DataError as error:
+                log.warning("left out: %s", error)
+        rows = merged(old, new)
+        write(self.results, rows)
+        return len(rows) - len(old)
+
+    def missing(self) -> list[int]:
+        """Return the pools that have no row of full data yet."""
+        done = {row.pool_seed for row in self.rows() if row.selector == FULL}
+        return [pool for pool in self.pools if pool not in done]
+
+    def run(self, output: Path, again: bool, more: Sequence[str] = ()) -> None:
+        """Run the sweep of every missing pool (`again`: of every pool), adding rows after each.
+
+        Raises `UserError` if a sweep ends with a failure; what is done is added before.
+        """
+        for pool in self.pools if again else self.missing():
+            command = [
+                *(sys.executable, "-m", "icons_repro", "-m"),
+                *(f"experiment={self.experiment}", f"data.world.seed={pool}"),
+                *self.overrides,
+                *more,
+            ]
+            log.info("pool %d: %s", pool, " ".join(command[1:]))
+            ended = subprocess.run(command)
+            runs = output / "runs" / "tiny" / self.experiment
+            if runs.is_dir():
+                log.info("pool %d: %d rows are new", pool, self.add(runs))
+            if ended.returncode:
+                raise UserError(
+                    f"the sweep of pool {pool} ended with exit code {ended.returncode}: see its "
+                    "last lines. The same command goes on."
+                )
