@@ -60,7 +60,7 @@ report: setup ## One page about all runs below RUNS (default: outputs/runs)
 
 requirements: setup ## Resolve the pinned requirements again
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
-		--extra eval --extra cluster --extra dev --no-annotate --no-header --output-file requirements.txt --upgrade
+		--extra eval --extra cluster --extra transport --extra dev --no-annotate --no-header --output-file requirements.txt --upgrade
 
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs

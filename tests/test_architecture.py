@@ -15,7 +15,7 @@ ALLOWED = {
     "training": {"data", "models"},
     "gradients": {"models"},
     "influence": {"gradients"},
-    "features": {"data", "models", "training"},
+    "features": {"data", "influence", "models", "training"},
     "selection": {"influence", "features"},
     "evaluation": {"models"},
     "export": {"data", "evaluation", "models"},

@@ -24,7 +24,7 @@ WHOLE = ("setup", "experiment")
 """Groups whose files are laid over the whole config."""
 FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "local")
 OF_NO_WORLD = {
-    *("gradients", "projection", "selector", "selector@references.random"),
+    *("gradients", "projection", "influence", "selector", "selector@references.random"),
     *("selector@references.full", "logger", "executor", "experiment", "local"),
 }
 """Groups whose choice is as good in any world."""

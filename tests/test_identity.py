@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphs import graph
+from graphs import CONF, graph
 
 from icons_repro.core.step import PLACEMENT, Step, from_json, ordered, to_json
 from icons_repro.engine.executors import resolved
@@ -35,6 +35,11 @@ def every_step(released: Path) -> dict[str, Step]:
         goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained]
         goals += [g.feature(name) for name in FEATURES]
         found |= {type(step).__name__: step for step in ordered(goals)}
+    for source in sorted((CONF / "influence").glob("*.yaml")):
+        for more in ([], ["influence.sides=both"]) if source.stem == "preconditioned" else ([],):
+            g = graph(f"influence={source.stem}", *more)
+            goals = [g.influence, g.feature("influence_rows")]
+            found |= {type(step).__name__: step for step in ordered(goals)}
     return found
 
 

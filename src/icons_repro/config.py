@@ -88,6 +88,7 @@ class Names:
     setup: Name
     experiment: Name
     selector: Name
+    influence: Name = "gradients"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class RunConfig:
     projection: dict[str, Any]
     """The random projection of gradients."""
     features: FeatureSettings
+    influence: dict[str, Any]
+    """What influence is measured with; see influence/sources/."""
     selector: dict[str, Any]
     references: dict[str, dict[str, Any]]
     """Selectors of the reference runs: `random` and `full`."""

@@ -25,14 +25,27 @@ from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
 from icons_repro.features.extra import pool_feature
-from icons_repro.features.stage import ClipPass, CoincidePass, ForwardPass, SelfFilter
+from icons_repro.features.stage import (
+    ClipPass,
+    CoincidePass,
+    ForwardPass,
+    SelfFilter,
+    TargetClipPass,
+    TargetForwardPass,
+)
 from icons_repro.gradients.stage import (
     GradientRecipe,
     InstanceGradients,
     PoolGradients,
     TargetGradients,
 )
-from icons_repro.influence.stage import DirectInfluence, Influence, InfluenceOverEpochs
+from icons_repro.influence.sources.base import Source, build_source
+from icons_repro.influence.stage import (
+    DirectInfluence,
+    GradientRows,
+    Influence,
+    InfluenceOverEpochs,
+)
 from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
@@ -186,8 +199,9 @@ class Graph:
         self, settings: GradientSettings, direction: str, epoch: int | None
     ) -> GradientRecipe:
         stored = settings.mode == "store"
+        last = settings.last_layers
         return GradientRecipe(
-            parameters=settings.parameters,
+            parameters=settings.parameters if last is None else f"{settings.parameters}:last{last}",
             per_sample=settings.per_sample,
             direction=direction,
             projection=self.config.projection if stored else {},
@@ -213,11 +227,49 @@ class Graph:
         return [*range(1, self.config.warmup.train.epochs), None]
 
     @cached_property
-    def influence(self) -> Step:
-        """The influence matrix, from the gradient stores or taken directly."""
-        return self._influence(self.config.gradients)
+    def source(self) -> Source:
+        """What influence is measured with."""
+        return build_source(self.config.influence)
 
-    def _influence(self, settings: GradientSettings) -> Step:
+    @cached_property
+    def influence(self) -> Step:
+        """The influence matrix of the run's source."""
+        return self.source.influence(self)
+
+    @property
+    def influence_rows(self) -> Step:
+        """The same by validation row. Raises `ConfigError` where the source has none."""
+        step = self.source.by_validation_row(self)
+        if step is None:
+            raise ConfigError(
+                f"influence={self.source.name} has no influence by validation row, which "
+                f"{rule_of(self.config.selector)} needs: {self.source.remedy(self)}"
+            )
+        return step
+
+    def gradient_rows(self, settings: GradientSettings) -> Step:
+        """The gradient stores of the settings' checkpoints, by validation row.
+
+        Raises `ConfigError` for direct gradients, of which nothing but each task's mean is kept.
+        """
+        if settings.mode == "direct":
+            raise ConfigError(
+                f"gradients.mode=direct has no influence by validation row, which "
+                f"{rule_of(self.config.selector)} needs: set gradients.mode=store."
+            )
+        epochs = self._epochs(settings)
+        subtasks = self.config.targets.subtasks
+        return GradientRows(
+            pool=self.pool,
+            targets=self.targets,
+            subtasks=subtasks,
+            train=tuple(self.train_gradients(settings, epoch) for epoch in epochs),
+            validation=tuple(self.target_gradients(settings, epoch) for epoch in epochs),
+            raw=[] if settings.normalise_subtasks else subtasks,
+            warmup=self.warmup if len(epochs) > 1 else None,
+        )
+
+    def gradient_influence(self, settings: GradientSettings) -> Step:
         """Influence at the warm-up's end, or over the checkpoints of its epochs."""
         matrices = tuple(self._influence_at(settings, epoch) for epoch in self._epochs(settings))
         if len(matrices) == 1:
@@ -260,6 +312,20 @@ class Graph:
     def forward_pass(self) -> ForwardPass:
         """Losses and hidden states of the pool."""
         return ForwardPass(**self._pass)
+
+    def forward_passes(self) -> tuple[ForwardPass, TargetForwardPass]:
+        """Losses and hidden states of the pool, and of the target tasks."""
+        made = self._pass
+        made.pop("pool")
+        return self.forward_pass, TargetForwardPass(**made, targets=self.targets)
+
+    def clip_passes(self) -> tuple[ClipPass, TargetClipPass]:
+        """CLIP's embeddings of the pool, and of the target tasks."""
+        own = self.clip_pass
+        other = TargetClipPass(
+            targets=self.targets, clip=own.clip, trainer=own.trainer, workers=own.workers
+        )
+        return own, other
 
     @property
     def coincide_pass(self) -> CoincidePass:
@@ -314,6 +380,7 @@ class Graph:
             self.config.gradients,
             mode="store",
             parameters=self.config.features.instance_parameters,
+            last_layers=None,
             train_direction="sgd",
             checkpoints="last",
         )
@@ -322,20 +389,36 @@ class Graph:
     @property
     def influence_as_released(self) -> Step:
         """ICONS' released influence: part of the way of the full run, MME's gradients unscaled."""
-        settings = replace(self.config.gradients, checkpoints="full_run", normalise_subtasks=False)
-        return self._influence(settings)
+        return self.gradient_influence(self._released_settings)
+
+    @property
+    def _released_settings(self) -> GradientSettings:
+        return replace(self.config.gradients, checkpoints="full_run", normalise_subtasks=False)
 
     @property
     def influence_less(self) -> Step:
         """LESS's influence: Adam directions against plain gradients, over the warm-up's epochs."""
-        settings = replace(
+        return self.gradient_influence(self._less_settings)
+
+    @property
+    def _less_settings(self) -> GradientSettings:
+        return replace(
             self.config.gradients,
             mode="store",
             train_direction="adam",
             val_direction="sgd",
             checkpoints="epochs",
         )
-        return self._influence(settings)
+
+    @property
+    def influence_as_released_rows(self) -> Step:
+        """`influence_as_released` by validation row."""
+        return self.gradient_rows(self._released_settings)
+
+    @property
+    def influence_less_rows(self) -> Step:
+        """`influence_less` by validation row."""
+        return self.gradient_rows(self._less_settings)
 
     @property
     def released_keys(self) -> ReleasedKeys:
@@ -419,3 +502,9 @@ class Graph:
 def part_of(settings: Any, kind: type) -> Any:
     """Return the `kind` dataclass that a larger settings object contains the fields of."""
     return kind(**{f.name: getattr(settings, f.name) for f in fields(kind)})
+
+
+def rule_of(selector: Mapping[str, Any]) -> str:
+    """Name a selector's rule as the user would set it."""
+    rule = selector.get("rule")
+    return f"selector.rule={rule}" if rule else f"the selector {selector.get('_target_')}"

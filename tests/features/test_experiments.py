@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from icons_repro.config import register
 from icons_repro.selection.icons import RULES
+from icons_repro.selection.rules.named import NAMED
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -26,6 +27,12 @@ def test_the_main_table_has_every_method_that_needs_no_file_of_the_user() -> Non
 
 def test_the_ablation_has_every_aggregation_rule() -> None:
     assert set(sweep("aggregation_ablation")["selector.rule"]) == set(RULES)
+
+
+def test_the_grid_has_every_source_and_every_rule() -> None:
+    cells = sweep("grid")
+    assert set(cells["influence"]) == {path.stem for path in (CONF / "influence").glob("*.yaml")}
+    assert set(cells["selector.rule"]) == {*RULES, *NAMED}
 
 
 @pytest.mark.parametrize("experiment", ["main_table", "aggregation_ablation"])

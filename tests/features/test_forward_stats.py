@@ -69,7 +69,10 @@ def literal(opened, position: int) -> dict[str, np.ndarray]:
         found["margin"].append(p[label] - np.delete(p, label).max())
     states = out.hidden_states[-1][0].numpy()
     means = {name: np.mean(values) for name, values in found.items()}
-    return {**means, "hidden_last": states[-1], "hidden_mean": states.mean(axis=0)}
+    weights = np.arange(1, len(states) + 1)
+    weighted = (states * weights[:, None]).sum(axis=0) / weights.sum()
+    pooled = {"hidden_mean": states.mean(axis=0), "hidden_weighted": weighted}
+    return {**means, "hidden_last": states[-1], **pooled}
 
 
 @torch.no_grad()

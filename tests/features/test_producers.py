@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import CONF, composed, graph
+from omegaconf import OmegaConf
 
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
 from icons_repro.features.catalogue import FEATURES
@@ -38,7 +40,7 @@ def test_each_selector_can_be_made_and_what_it_requires_has_a_maker_and_a_reader
 
 def test_statistics_and_hidden_states_come_from_one_pass() -> None:
     g = graph()
-    names = ("forward_stats", "hidden_last", "hidden_mean")
+    names = ("forward_stats", "hidden_last", "hidden_mean", "hidden_weighted")
     assert len({g.feature(name).fingerprint for name in names}) == 1
 
 
@@ -62,8 +64,8 @@ def test_less_reads_adam_directions_and_icons_plain_gradients() -> None:
     g = graph()
     less, icons = g.feature("influence_less"), g.feature("influence")
     epochs = [less.inputs[f"epoch_{n}"] for n in range(1, g.config.warmup.train.epochs + 1)]
-    assert [e.inputs["train"].recipe.feature for e in epochs] == ["adam"] * len(epochs)
-    assert icons.inputs["train"].recipe.feature == "sgd"
+    assert [e.inputs["train"].recipe.direction for e in epochs] == ["adam"] * len(epochs)
+    assert icons.inputs["train"].recipe.direction == "sgd"
     last = epochs[-1].inputs["validation"].fingerprint
     assert last == icons.inputs["validation"].fingerprint
     assert len({e.inputs["validation"].fingerprint for e in epochs}) == len(epochs)
@@ -170,6 +172,20 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     clip = FEATURES["clip"].load(obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
+
+
+@pytest.mark.parametrize(("source", "rule"), [("bm25", "round_robin_rows"), ("random", "knn")])
+def test_a_rule_by_validation_row_takes_no_unusable_row(small, source: str, rule: str) -> None:
+    g, cache = small
+    influence = OmegaConf.to_container(OmegaConf.load(CONF / "influence" / f"{source}.yaml"))
+    own = Graph(replace(g.config, influence=influence))
+    step = own.selection({**g.config.selector, "rule": rule}, 0.9, 0)
+    positions = np.load(obtain(step, cache) / "positions.npy")
+    usable = RecordTable(obtain(own.pool, cache) / "records.arrow").usable
+    assert len(positions) == int(0.9 * usable.sum())
+    assert usable[positions].all()
+    matrix = InfluenceMatrix.load(obtain(own.influence, cache) / "influence.parquet")
+    np.testing.assert_array_equal(np.isfinite(matrix.values).all(axis=1), usable)
 
 
 def test_blocks_name_the_sources_of_a_file_of_their_size(small) -> None:

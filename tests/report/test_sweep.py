@@ -279,3 +279,23 @@ def test_the_command_prints_the_sweep_or_says_what_is_missing(
     assert "icons" in capsys.readouterr().out
     main(["--markdown", str(tmp_path)])
     assert "| icons | 1 | 96.8 | 61.0 |" in capsys.readouterr().out
+
+
+def test_a_cell_of_the_grid_is_named_by_its_source_and_rule(tmp_path: Path) -> None:
+    target = "icons_repro.influence.sources"
+    cells = {
+        "older": None,  # from before there were sources
+        "gradients": {"_target_": f"{target}.gradients.Gradients"},
+        "rds": {"_target_": f"{target}.rds.Rds", "pooling": "weighted_mean"},
+    }
+    for seed, (name, influence) in enumerate(cells.items()):
+        for rule in ("vote", "mean"):
+            config: dict[str, Any] = {"selector": {"rule": rule}, "names": {"influence": name}}
+            config |= {"influence": influence} if influence else {}
+            right = {"a": coins(0.6, seed)}
+            folder = tmp_path / f"{name}-{rule}"
+            write_run(folder, right, {"a": coins(0.9, 9)}, seed=seed % 2, config=config)
+    names = {row.method for row in sweep(tmp_path).rows}
+    assert {"icons, influence=rds, rule=mean", "icons, rule=vote"} <= names
+    assert not any("_target_" in name or "pooling" in name for name in names)
+    assert sum("rule=vote" in name for name in names) == 2  # the older runs are gradients'

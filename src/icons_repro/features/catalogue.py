@@ -22,6 +22,7 @@ from icons_repro.data.stage import AnswerWords
 
 if TYPE_CHECKING:
     from icons_repro.features.rows import Array2D
+    from icons_repro.influence.rows.blocks import ByRow
 
 FORWARD_STATISTICS = ("loss", "el2n", "margin")
 
@@ -29,6 +30,12 @@ FORWARD_STATISTICS = ("loss", "el2n", "margin")
 def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
     matrix = InfluenceMatrix.load(folder / "influence.parquet")
     return InfluenceMatrix(matrix.values[usable], matrix.tasks, matrix.keys[usable])
+
+
+def _by_row(folder: Path, usable: np.ndarray) -> ByRow:
+    from icons_repro.influence.rows.files import open_by_row  # torch, which a plan does without
+
+    return open_by_row(folder, usable)
 
 
 def _counts(folder: Path) -> dict[str, Any]:
@@ -101,11 +108,15 @@ FEATURES: dict[str, PoolFeature] = {
     "influence": PoolFeature(lambda g: g.influence, _influence),
     "influence_as_released": PoolFeature(lambda g: g.influence_as_released, _influence),
     "influence_less": PoolFeature(lambda g: g.influence_less, _influence),
+    "influence_rows": PoolFeature(lambda g: g.influence_rows, _by_row),
+    "influence_as_released_rows": PoolFeature(lambda g: g.influence_as_released_rows, _by_row),
+    "influence_less_rows": PoolFeature(lambda g: g.influence_less_rows, _by_row),
     "validation_counts": PoolFeature(lambda g: g.targets, _validation_counts),
     "truth": PoolFeature(lambda g: g.world, _truth),
     "forward_stats": PoolFeature(lambda g: g.forward_pass, _several(*FORWARD_STATISTICS)),
     "hidden_last": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_last")),
     "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
+    "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),

@@ -14,12 +14,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.types import Record
 from icons_repro.data.conversation import ConversationEncoder
 from icons_repro.data.datamodule import PassPlan
 from icons_repro.data.images import ImageFolder
 from icons_repro.data.records import RecordTable
-from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.data.row_text import row_text
 from icons_repro.features.arrays import Columns
 from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
 from icons_repro.models.batches import Batch, model_inputs
@@ -164,12 +163,6 @@ class ClipFeatures(FeaturePass):
             shown = batch["image_rows"].unique()
             image[shown] = functional.normalize(sums[shown], dim=1)
         return {"image": image, "text": text}
-
-
-def row_text(record: Record) -> str:
-    """Return the words of all turns, without image tags."""
-    turns = (turn["value"].replace(IMAGE_TOKEN, "").strip() for turn in record.conversations)
-    return " ".join(turn for turn in turns if turn)
 
 
 class PictureTexts(Dataset[tuple[int, list[Image.Image], str]]):

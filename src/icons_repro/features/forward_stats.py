@@ -17,6 +17,7 @@ from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
 from icons_repro.models.batches import IGNORE, Batch, model_inputs
 
 STATISTICS = ("loss", "el2n", "margin")
+POOLED = ("hidden_last", "hidden_mean", "hidden_weighted")
 TOKEN_BLOCK = 1024
 """Answer tokens whose logits are held at once: 131 MB in float32 for a vocabulary of 32,000."""
 
@@ -71,21 +72,28 @@ def token_statistics(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
     return torch.stack([loss, torch.linalg.vector_norm(error, dim=1), true[:, 0] - rival], dim=1)
 
 
-def pooled_states(
-    hidden: torch.Tensor, attention_mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (state of the last token, mean over all tokens), each float32 `[B, h]`.
+def pooled_states(hidden: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return each row's states as one vector, float32 `[B, h]`: `POOLED`, by name.
 
-    Image, question, answer and template tokens count alike in the mean; padding does not.
+    Image, question, answer and template tokens count alike in the means; padding does not.
+
+        hidden_last       h_n
+        hidden_mean       sum_t h_t / n
+        hidden_weighted   sum_t t h_t / sum_t t    (SGPT; hamishivi/automated-instruction-selection,
+                                                    compute_influence_cosinesim.py:111-117)
     """
     hidden, counts = hidden.float(), attention_mask.sum(dim=1)
     last = hidden[torch.arange(len(hidden), device=hidden.device), counts - 1]
     total = (hidden * attention_mask[:, :, None]).sum(dim=1)
-    return last, total / counts[:, None]
+    weights = (attention_mask.cumsum(dim=1) * attention_mask).float()
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    weighted = torch.einsum("blh,bl->bh", hidden, weights)
+    means = (last, total / counts[:, None], weighted)
+    return dict(zip(POOLED, means, strict=True))
 
 
 class ForwardStatistics(FeaturePass):
-    """Fills `loss`, `el2n`, `margin` `[N]` and `hidden_last`, `hidden_mean` `[N, h]`.
+    """Fills `loss`, `el2n`, `margin` `[N]` and `hidden_last`, `_mean`, `_weighted` `[N, h]`.
 
     A row without answer tokens has NaN statistics. Text-only rows are rows like any other.
     """
@@ -97,10 +105,10 @@ class ForwardStatistics(FeaturePass):
 
     @property
     def columns(self) -> Columns:
-        """Three float32 numbers and two vectors."""
+        """Three float32 numbers and three vectors."""
         width = hidden_size(self.model)
         columns: dict[str, Column] = dict.fromkeys(STATISTICS, ((), "float32"))
-        return columns | dict.fromkeys(("hidden_last", "hidden_mean"), ((width,), self._stored))
+        return columns | dict.fromkeys(POOLED, ((width,), self._stored))
 
     def rows(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One forward; logits of the answers' tokens alone, a block at a time."""
@@ -112,6 +120,5 @@ class ForwardStatistics(FeaturePass):
         )
         values = torch.cat([token_statistics(head(h), y) for h, y in blocks])
         means = tokens.mean_by_row(values, len(hidden))
-        last, mean = pooled_states(hidden, batch["attention_mask"])
         statistics = dict(zip(STATISTICS, means.unbind(dim=1), strict=True))
-        return {**statistics, "hidden_last": last, "hidden_mean": mean}
+        return {**statistics, **pooled_states(hidden, batch["attention_mask"])}

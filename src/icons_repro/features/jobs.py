@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from icons_repro.core.device import require_device
 from icons_repro.core.files import read_json, write_json
@@ -17,6 +18,7 @@ from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
+from icons_repro.data.target_tasks import subtasks
 from icons_repro.features.arrays import FeatureArrays, finish
 from icons_repro.features.embeddings import (
     ClipFeatures,
@@ -26,9 +28,23 @@ from icons_repro.features.embeddings import (
     prompt_length,
 )
 from icons_repro.features.forward_stats import ForwardStatistics
+from icons_repro.features.forward_value import (
+    DirectionSums,
+    ForwardValues,
+    room_for,
+    task_columns,
+)
 from icons_repro.features.predict import FeaturePass, run_pass
 from icons_repro.features.self_filter import train_score_net
-from icons_repro.features.stage import ClipPass, CoincidePass, LlavaPass, PoolPass, SelfFilter
+from icons_repro.features.stage import (
+    ClipPass,
+    CoincidePass,
+    PoolPass,
+    SelfFilter,
+    TargetClipPass,
+    TargetPass,
+    ValuePass,
+)
 from icons_repro.models.encoders import load_clip
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
@@ -40,13 +56,18 @@ TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
     "clip": "images and texts",
+    "target_forward": "hidden states of the targets",
+    "target_clip": "images and texts of the targets",
+    "forward_value": "forward values",
 }
+DIRECTIONS = "directions.safetensors"
+COLUMNS = "columns.json"
 
 
 def chunk_names(step: PoolPass, work: Work) -> list[str]:
     """Name the chunks of the pool's batches."""
     encoder = load_clip(step.clip.path) if isinstance(step, ClipPass) else None
-    return _plan(step, work, encoder).chunk_names(work.chunks)
+    return _pool_plan(step, work, encoder).chunk_names(work.chunks)
 
 
 def fill(step: PoolPass, work: Work, parts: Iterator[str]) -> None:
@@ -55,12 +76,36 @@ def fill(step: PoolPass, work: Work, parts: Iterator[str]) -> None:
     batches: PassPlan | None = None
     for part in parts:
         features = features or _load(step, work)
-        batches = batches or _plan(step, work, getattr(features, "encoder", None))
+        batches = batches or _pool_plan(step, work, getattr(features, "encoder", None))
         write_json(work.out / FACTS, features.facts)
-        with FeatureArrays(work.out, len(batches.table), features.columns) as arrays:
-            loader = batches.loader(part, partial(_left, arrays))
-            trainer = predict_trainer(batches.title(TITLES[step.stage], part), _trainer(step))
-            run_pass(features, loader, arrays, trainer)
+        _run(step, features, batches, part, work.out)
+
+
+def _run(step: Any, features: FeaturePass, batches: PassPlan, part: str, out: Path) -> None:
+    """Run what is left of a chunk into the arrays of `out`."""
+    with FeatureArrays(out, len(batches.table), features.columns) as arrays:
+        loader = batches.loader(part, partial(_left, arrays))
+        trainer = predict_trainer(batches.title(TITLES[step.stage], part), step.trainer)
+        run_pass(features, loader, arrays, trainer)
+
+
+def fill_targets(step: TargetPass, work: Work, parts: Iterator[str]) -> None:
+    """Run the tasks that come, each into a folder of its own."""
+    targets = work.path(step.targets)
+    features: FeaturePass | None = None
+    for task in parts:
+        features = features or _load(step, work)
+        encoder = getattr(features, "encoder", None)
+        batches = _plan(step, work, targets / task, targets / "images", encoder)
+        (whole,) = batches.chunk_names(1)
+        _run(step, features, batches, whole, work.out / task)
+        finish(work.out / task, len(batches.table))
+
+
+def count_targets(step: TargetPass, work: Work) -> Counts:
+    """Return the rows of each task."""
+    targets = work.path(step.targets)
+    return {task: len(RecordTable(targets / task / "records.arrow")) for task in step.parts(work)}
 
 
 def close(step: PoolPass, work: Work) -> Counts:
@@ -73,39 +118,91 @@ def _left(arrays: FeatureArrays, batches: list[np.ndarray]) -> list[np.ndarray]:
     return [batch for batch in batches if len(arrays.pending(batch))]
 
 
-def _trainer(step: Any) -> Any:
-    return step.trainer
-
-
-def _load(step: PoolPass, work: Work) -> FeaturePass:
-    require_device(_trainer(step))
-    if isinstance(step, ClipPass):
+def _load(step: Any, work: Work) -> FeaturePass:
+    require_device(step.trainer)
+    if isinstance(step, (ClipPass, TargetClipPass)):
         return ClipFeatures(load_clip(step.clip.path, getattr(torch, step.trainer.model_dtype)))
-    assert isinstance(step, LlavaPass)
-    trainer = step.trainer
-    device = trainer.device if trainer.bits else "cpu"
-    model = load_model(
-        work.path(step.base), getattr(torch, trainer.model_dtype), device, trainer.bits
-    )
-    if step.warmup:
-        model = load_adapter(model, work.path(step.warmup)).eval()
+    model = _model(step, work)
     if isinstance(step, CoincidePass):
         pool, base = work.path(step.pool), work.path(step.base)
         dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
         return CoincideFeatures(model, prompt_length(dataset.encoder), step.layers, step.dtype)
+    if isinstance(step, ValuePass):
+        return ForwardValues(model, load_file(work.out / DIRECTIONS)["vectors"])
     return ForwardStatistics(model, step.dtype)
 
 
-def _plan(step: PoolPass, work: Work, encoder: Any) -> PassPlan:
+def _model(step: Any, work: Work) -> Any:
+    """Load the model of a step: the warm-up's, or the base."""
+    trainer = step.trainer
+    device = trainer.device if trainer.bits else "cpu"
+    dtype = getattr(torch, trainer.model_dtype)
+    model: Any = load_model(work.path(step.base), dtype, device, trainer.bits)
+    return load_adapter(model, work.path(step.warmup)).eval() if step.warmup else model
+
+
+def _pool_plan(step: PoolPass, work: Work, encoder: Any) -> PassPlan:
     """Return the batches of every usable row of the pool."""
     pool = work.path(step.pool)
-    table = RecordTable(pool / "records.arrow")
+    return _plan(step, work, pool, pool / "images", encoder)
+
+
+def _plan(step: Any, work: Work, records: Path, images: Path, encoder: Any) -> PassPlan:
+    """Return the batches of every usable row of a records folder."""
+    table = RecordTable(records / "records.arrow")
     usable = np.flatnonzero(table.usable)
-    if isinstance(step, ClipPass):
-        return clip_plan(PictureTexts(table, pool / "images"), encoder, usable, step.workers)
-    assert isinstance(step, LlavaPass)
-    dataset, collate = open_dataset(pool, pool / "images", work.path(step.base), step.encoding)
+    if isinstance(step, (ClipPass, TargetClipPass)):
+        return clip_plan(PictureTexts(table, images), encoder, usable, step.workers)
+    dataset, collate = open_dataset(records, images, work.path(step.base), step.encoding)
     return PassPlan.of(dataset, collate, usable, step.token_budget, step.encoding.num_workers)
+
+
+def value_parts(step: ValuePass, work: Work) -> list[str]:
+    """Keep the S of every validation row, or each task's mean, and name the pool's chunks."""
+    targets = work.path(step.targets)
+    folders = sorted(path.parent for path in targets.glob("*/records.arrow"))
+    tables = [RecordTable(folder / "records.arrow") for folder in folders]
+    labels = [
+        (f.name, subtasks(t) if f.name in step.subtasks else [""] * len(t))
+        for f, t in zip(folders, tables, strict=True)
+    ]
+    names, groups = task_columns(labels)
+    if step.by_row:
+        first = np.cumsum([0, *map(len, tables)])
+        columns = [start + np.arange(len(t)) for start, t in zip(first, tables, strict=False)]
+    else:
+        columns = groups
+    vectors, usable = _value_sums(step, work, folders, columns)
+    counts = np.bincount(np.concatenate(columns)[usable], minlength=len(vectors))
+    kept = np.flatnonzero(counts)
+    vectors = vectors[torch.from_numpy(kept)] / torch.from_numpy(counts[kept])[:, None]
+    own = np.concatenate(groups)[kept] if step.by_row else kept
+    write_json(work.out / COLUMNS, {"tasks": names, "groups": own.tolist()})
+    save_file({"vectors": vectors.float().contiguous()}, work.out / DIRECTIONS)
+    return chunk_names(step, work)
+
+
+def _value_sums(
+    step: ValuePass, work: Work, folders: list[Path], columns: list[np.ndarray]
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Return the sums of the validation rows' S by column `[C, V h]`, and which rows have one."""
+    model, targets = _model(step, work), work.path(step.targets)
+    vectors = room_for(1 + max(int(own.max()) for own in columns), model)
+    usable = []
+    for folder, own in zip(folders, columns, strict=True):
+        sums = DirectionSums(model, vectors, own)
+        batches = _plan(step, work, folder, targets / "images", None)
+        (whole,) = batches.chunk_names(1)
+        trainer = predict_trainer(f"forward values of {folder.name}", step.trainer)
+        trainer.predict(sums.eval(), batches.loader(whole), return_predictions=False)
+        usable.append(sums.usable)
+    return vectors, np.concatenate(usable)
+
+
+def close_values(step: ValuePass, work: Work) -> Counts:
+    """Fill unusable rows with NaN; what the rows were multiplied with is not needed any more."""
+    (work.out / DIRECTIONS).unlink(missing_ok=True)
+    return close(step, work)
 
 
 def self_filter(step: SelfFilter, work: Work) -> Counts:

@@ -14,7 +14,7 @@ from icons_repro.core.settings import (
 )
 from icons_repro.core.step import Counts, SharedStep, Step, placement
 from icons_repro.core.work import Work
-from icons_repro.data.stage import Pool
+from icons_repro.data.stage import Pool, Targets
 from icons_repro.models.stage import Base
 from icons_repro.training.stage import WarmUp
 
@@ -64,6 +64,7 @@ class ForwardPass(LlavaPass):
     """Loss, EL2N, margin and the last hidden layer of every row."""
 
     stage = "forward"
+    version = 2  # hidden_weighted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,3 +110,78 @@ class SelfFilter(Step):
         from icons_repro.features import jobs
 
         return jobs.self_filter(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetPass(SharedStep):
+    """One pass of a model over the target tasks' validation rows; a part is a task."""
+
+    group = "features"
+    natural_parts = 8
+
+    targets: Targets
+
+    def parts(self, work: Work) -> list[str]:
+        """Name the tasks."""
+        return sorted(path.parent.name for path in work.path(self.targets).glob("*/records.arrow"))
+
+    def fill(self, work: Work, parts: Iterator[str]) -> None:
+        """Run the tasks that come."""
+        from icons_repro.features import jobs
+
+        jobs.fill_targets(self, work, parts)
+
+    def finish(self, work: Work) -> Counts:
+        """Count the rows of each task."""
+        from icons_repro.features import jobs
+
+        return jobs.count_targets(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetForwardPass(TargetPass):
+    """What `ForwardPass` gives, of the validation rows."""
+
+    stage = "target_forward"
+
+    base: Base
+    warmup: WarmUp | None
+    encoding: DataSettings
+    trainer: TrainerSettings
+    dtype: str
+    token_budget: int = placement()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetClipPass(TargetPass):
+    """What `ClipPass` gives, of the validation rows."""
+
+    stage = "target_clip"
+
+    clip: Ref
+    trainer: TrainerSettings
+    workers: int = placement(0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ValuePass(LlavaPass):
+    """For-Value's products of every pool row with the validation rows, or with each task's mean."""
+
+    stage = "forward_value"
+
+    targets: Targets
+    subtasks: list[str]
+    by_row: bool
+    """A column for each validation row; else one for each task."""
+
+    def parts(self, work: Work) -> list[str]:
+        """Keep what the pool's rows are multiplied with; name the chunks."""
+        from icons_repro.features import jobs
+
+        return jobs.value_parts(self, work)
+
+    def finish(self, work: Work) -> Counts:
+        """Close the array and name its columns."""
+        from icons_repro.features import jobs
+
+        return jobs.close_values(self, work)

@@ -30,6 +30,10 @@ Deliver = Callable[[int, torch.Tensor], None]
 """Receives a parameter's index and its per-sample gradients `[B, *shape]`, once a batch."""
 
 
+Observe = Callable[[str, torch.Tensor, torch.Tensor], None]
+"""Receives a layer's name, its input `[B, L, in]` and its output's gradient `[B, L, out]`."""
+
+
 class _PerSampleLinear(torch.autograd.Function):
     """`functional.linear` whose backward hands (input, output gradient) to a callback."""
 
@@ -111,6 +115,8 @@ class LinearCapture:
                 " Narrow gradients.parameters, or set gradients.per_sample=loop."
             )
         self._layers = list(layers.values())
+        self.observe: Observe | None = None
+        """Sees each layer's inputs and output gradients, as curvature needs them."""
         self._in_backward = False
         self._delivered: set[int] = set()
 
@@ -159,6 +165,8 @@ class LinearCapture:
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         def received(x: torch.Tensor, gradient: torch.Tensor) -> None:
             groups = of_unit if layer.per_image else None
+            if self.observe is not None:
+                self.observe(layer.name, x, gradient)
             for index, part in _gradients(layer, x, gradient, rows, groups):
                 parts = layer.parts.setdefault(index, [])
                 parts.append(part)

@@ -102,6 +102,10 @@ class RowCollector:
         )
         return self._in_parts(batch, n // 2)
 
+    def limit_rows(self, rows: int) -> None:
+        """Cut larger batches from now on."""
+        self._max_rows = rows if self._max_rows is None else min(rows, self._max_rows)
+
     def _room(self, device: str, n: int, width: int) -> int:
         """Return how many rows of `width` tokens may go at once, 1 at least."""
         limit = self._limits.get(device, self._workload)

@@ -18,6 +18,7 @@ from icons_repro.core.work import Work
 from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
 from icons_repro.gradients.collect import RowCollector
+from icons_repro.gradients.curvature.direction import FILE, CurvedDirection
 from icons_repro.gradients.directions import Direction, build_direction
 from icons_repro.gradients.extract import (
     NumberedBatches,
@@ -26,11 +27,19 @@ from icons_repro.gradients.extract import (
     opened,
     row_identities,
 )
+from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Projection, build_projection
 from icons_repro.gradients.self_test import choose_attention
-from icons_repro.gradients.stage import Gradients, PoolGradients, TargetGradients
+from icons_repro.gradients.stage import (
+    Curvature,
+    CurvedPoolGradients,
+    CurvedTargetGradients,
+    Gradients,
+    PoolGradients,
+    TargetGradients,
+)
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import (
     StoreWriter,
@@ -58,7 +67,7 @@ class Taker:
     limits: TokenLimits
 
     @classmethod
-    def load(cls, step: Gradients, work: Work) -> Taker:
+    def load(cls, step: Gradients | Curvature, work: Work) -> Taker:
         """Load the model of a step on its device."""
         require_device(step.trainer)
         adapter = adapter_of(step, work)
@@ -73,9 +82,7 @@ class Taker:
         return cls(
             gradients,
             build_projection(gradients.layout, **step.recipe.projection),
-            build_direction(
-                step.recipe.direction, gradients.layout, adapter / "optimizer.safetensors"
-            ),
+            direction_of(step, work, gradients.layout, adapter),
             TokenLimits(work.cache.root / "memory.json"),
         )
 
@@ -83,6 +90,14 @@ class Taker:
         """Return what turns batches into rows, with another projection if one is given."""
         projection = projection or self.projection
         return RowCollector(self.gradients, projection, self.direction, limits=self.limits)
+
+
+def direction_of(step: Any, work: Work, layout: ParameterLayout, adapter: Path) -> Direction:
+    """Return what a step makes of a gradient."""
+    if isinstance(step, (CurvedPoolGradients, CurvedTargetGradients)):
+        folder = work.path(step.curvature)
+        return CurvedDirection.load(folder / FILE, layout, step.damping, step.power)
+    return build_direction(step.recipe.direction, layout, adapter / "optimizer.safetensors")
 
 
 def adapter_of(step: Any, work: Work) -> Path:

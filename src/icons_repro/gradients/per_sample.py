@@ -11,7 +11,7 @@ from torch import nn
 
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.gradients.attention import AttentionChoice
-from icons_repro.gradients.capture import Deliver, LinearCapture
+from icons_repro.gradients.capture import Deliver, LinearCapture, Observe
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.models.answers import answer_losses
 from icons_repro.models.batches import Batch, answer_counts, take_rows, unit_rows
@@ -55,6 +55,21 @@ class PerSampleGradients:
         self.attention: AttentionChoice | None = None
         """Which kernels compute attention; None leaves the model as it is."""
         self.image_token_id: int | None = getattr(model.config, "image_token_id", None)
+
+    @contextmanager
+    def observing(self, observe: Observe) -> Iterator[None]:
+        """Let `observe` see the inputs and output gradients of every chosen layer.
+
+        Raises:
+            ConfigError: gradients are taken one by one, where layers are not looked into.
+        """
+        if self._capture is None:
+            raise ConfigError("curvature needs gradients.per_sample=batched.")
+        self._capture.observe = observe
+        try:
+            yield
+        finally:
+            self._capture.observe = None
 
     @property
     def parameters(self) -> dict[str, torch.Tensor]:

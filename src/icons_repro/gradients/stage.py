@@ -98,6 +98,51 @@ class TargetGradients(Gradients):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Curvature(Step):
+    """K-FAC's or EK-FAC's factors of the adapter's weights, from some rows of the pool."""
+
+    stage = "curvature"
+    group = "extract"
+
+    base: Base
+    warmup: WarmUp
+    recipe: GradientRecipe
+    encoding: DataSettings
+    trainer: TrainerSettings
+    pool: Pool
+    kind: Literal["kfac", "ekfac"]
+    samples: int
+    """Rows, drawn at random."""
+    seed: int
+
+    def run(self, work: Work) -> Counts:
+        """Write `curvature.safetensors`."""
+        from icons_repro.gradients.curvature import jobs
+
+        return jobs.fit(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CurvedPoolGradients(PoolGradients):
+    """Gradients of the pool times a power of the inverse curvature."""
+
+    curvature: Curvature
+    damping: float
+    power: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CurvedTargetGradients(TargetGradients):
+    """Gradients of the target tasks times a power of the inverse curvature."""
+
+    curvature: Curvature
+    damping: float
+    """Times the mean eigenvalue of a weight, added to its eigenvalues."""
+    power: float
+    """-1 is the inverse, -0.5 its root."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class InstanceGradients(Step):
     """A gradient store as plain arrays, for a selector: unit rows, and their lengths before."""
 

@@ -51,7 +51,7 @@ def from_stores(step: Influence, work: Work) -> Counts:
 
 def direct_parts(step: DirectInfluence, work: Work) -> list[str]:
     """Keep the mean validation gradient of each task, unprojected; name the pool's chunks."""
-    taker = Taker.load(_unprojected(step), work)
+    taker = Taker.load(unprojected(step), work)
     targets = work.path(step.targets)
     folders = task_folders(targets)
     plans = {folder.name: plan(step, work, folder, targets / "images") for folder in folders}
@@ -75,7 +75,7 @@ def fill_direct(step: DirectInfluence, work: Work, parts: Iterator[str]) -> None
     directions = TaskDirections.load(work.out / DIRECTIONS)
     taker: Taker | None = None
     for part in parts:
-        taker = taker or Taker.load(_unprojected(step), work)
+        taker = taker or Taker.load(unprojected(step), work)
         projection = DirectScores(taker.gradients.layout, directions)
         writer = open_writer(
             work.out / SCORES,
@@ -100,7 +100,8 @@ def close_direct(step: DirectInfluence, work: Work) -> Counts:
     return save(direct_influence(opened(work.out / SCORES), names), work.out)
 
 
-def _unprojected(step: DirectInfluence) -> Any:
+def unprojected(step: Any) -> Any:
+    """Return the step with its gradients whole."""
     return replace(step, recipe=replace(step.recipe, projection=UNPROJECTED))
 
 

@@ -28,6 +28,8 @@ PROJECTORS = "|".join(
 )
 IN_PROJECTOR = re.compile(rf"\.({PROJECTORS})\.")
 PEFT_PREFIX = "base_model.model."
+LAYER = re.compile(r"\.language_model\.layers\.(\d+)\.")
+LAST_LAYERS = re.compile(r"(.+):last(\d+)")
 Module = TypeVar("Module", bound=nn.Module)
 State: TypeAlias = dict[str, torch.Tensor]
 
@@ -169,9 +171,12 @@ def check_single_adapter(model: nn.Module) -> None:
 def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[str, nn.Parameter]]:
     """Return the parameters whose gradient is a sample's feature, sorted by name.
 
-    `select` is "lora", "lora+projector", or a regular expression searched in the full name.
+    `select` is "lora", "lora+projector", or a regular expression searched in the full name. With
+    ":lastK" behind it, those of the language model's last K layers alone.
     The order defines the columns of every gradient, so it is part of a store's identity.
     """
+    if found := LAST_LAYERS.fullmatch(select):
+        return in_last_layers(gradient_parameters(model, found[1]), int(found[2]))
     patterns = {
         "lora": r"\.lora_[AB]\.",
         "lora+projector": rf"\.lora_[AB]\.|{IN_PROJECTOR.pattern}",
@@ -181,6 +186,24 @@ def gradient_parameters(model: nn.Module, select: str = "lora") -> list[tuple[st
     if not chosen:
         raise ConfigError(f"gradients.parameters={select!r} matches no parameter of the model.")
     return chosen
+
+
+def in_last_layers(
+    parameters: list[tuple[str, nn.Parameter]], count: int
+) -> list[tuple[str, nn.Parameter]]:
+    """Return those of the language model's last `count` layers that have chosen parameters.
+
+    Raises `ConfigError` for more layers than there are, or none.
+    """
+    places = {name: int(found[1]) for name, _ in parameters if (found := LAYER.search(name))}
+    layers = sorted(set(places.values()))
+    if not 1 <= count <= len(layers):
+        raise ConfigError(
+            f"gradients.last_layers={count}: the language model has {len(layers)} layers with "
+            f"chosen parameters; give 1 to {len(layers)}."
+        )
+    first = layers[-count]
+    return [(name, p) for name, p in parameters if places.get(name, -1) >= first]
 
 
 def projector_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> State:

@@ -32,6 +32,8 @@ RESOURCES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy", "traine
 """They say where the work was done."""
 WORLD = ("data.", "model.", "benchmarks.")
 """What runs must have in common to share a table."""
+SOURCE = "influence"
+USUAL_SOURCE = {"_target_": "icons_repro.influence.sources.gradients.Gradients"}
 BLIND = "blind"
 MOST_NAMED = 3
 
@@ -162,7 +164,13 @@ def settings_of(config: Path) -> Settings | None:
         return None
     tree = yaml.safe_load(config.read_text()) or {}
     kept = {key: value for key, value in tree.items() if key not in NOT_METHOD}
-    return {new_name(key) or key: value for key, value in flatten(kept) if value is not None}
+    if kept.get(SOURCE) == USUAL_SOURCE:
+        del kept[SOURCE]  # runs of before there were others have none
+    flat = flatten(kept)
+    found = {new_name(key) or key: value for key, value in flat if value is not None}
+    if SOURCE in kept:
+        found[SOURCE] = (tree.get("names") or {}).get(SOURCE, "")
+    return found
 
 
 def frozen(settings: Settings) -> frozenset[tuple[str, str]]:
@@ -174,7 +182,9 @@ def distinguishing(
     own: frozenset[tuple[str, str]], others: Sequence[frozenset[tuple[str, str]]]
 ) -> str:
     """Name the settings in which one of several differs: "rule=vote, ...", three at most."""
-    common = frozenset.intersection(own, *others)
-    names = [f"{key.removeprefix('selector.')}={value}" for key, value in sorted(own - common)]
+    different = sorted(own - frozenset.intersection(own, *others))
+    if any(key == SOURCE for key, _ in different):  # its name says what its arguments are
+        different = [pair for pair in different if not pair[0].startswith(f"{SOURCE}.")]
+    names = [f"{key.removeprefix('selector.')}={value}" for key, value in different]
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return ", ".join(names[:MOST_NAMED] + more)

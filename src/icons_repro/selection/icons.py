@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from icons_repro.core.bounds import Fraction, Name, Names, Within
-from icons_repro.core.errors import DataError
+from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.names import nearest
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
@@ -22,8 +24,13 @@ from icons_repro.selection.base import (
     ranked_selection,
     top_k,
 )
+from icons_repro.selection.rules.base import Rule, Seen, build_rule
+from icons_repro.selection.rules.named import NAMED, rule_class
 
-Rule = Literal[
+if TYPE_CHECKING:
+    from icons_repro.influence.rows.blocks import ByRow
+
+Aggregation = Literal[
     "vote",
     "mean",
     "max",
@@ -34,7 +41,8 @@ Rule = Literal[
     "round_robin",
     "vote_with_floor",
 ]
-RULES = get_args(Rule)
+RULES = get_args(Aggregation)
+"""Rules by task: arithmetic on `[N, T]`. Those that are classes are in `rules/named.py`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ class Icons(BudgetedSelector):
     name: ClassVar[str] = "icons"
     fixed_size: ClassVar[bool] = False
 
-    rule: Rule = "vote"
+    rule: str = "vote"
+    """One of `RULES`, a rule of `rules/named.py`, or a rule of your own as module.Class."""
     percentile: Annotated[float, Within(0, 100)] | Literal["budget"] = 80.0
     """Vote threshold. "budget" ties it to the share that is kept, as the released flag does."""
     comparison: consensus.Comparison = ">"
@@ -73,16 +82,34 @@ class Icons(BudgetedSelector):
     """Which influence artifact to read; "influence_as_released" is the released code's."""
     leave_out: Sequence[str] = ()
     """Sub-tasks `TASK/SUBTASK` that take no part."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of a rule that is a class."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self._rule is None and self.rule not in RULES:
+            known = (*RULES, *NAMED)
+            raise ConfigError(
+                f"rule={self.rule!r}: give one of {', '.join(known)}, or module.Class"
+                f"{nearest(self.rule, known)}"
+            )
+        if self._rule is None and self.options:
+            raise ConfigError(f"selector.options: rule={self.rule} has none of its own.")
         if self.percentile != "budget":
             consensus.check_percentile(self.percentile)
 
+    @cached_property
+    def _rule(self) -> Rule | None:
+        """The rule, where it is a class."""
+        cls = rule_class(self.rule)
+        return None if cls is None else build_rule(cls, self.options)
+
     @property
     def requires(self) -> frozenset[str]:
-        """The influence matrix; direct_merge also needs the sizes of the validation sets."""
+        """The influence matrix; some rules also need the sizes of the validation sets, or rows."""
         extra = {"validation_counts"} if self.rule == "direct_merge" else set()
+        if self._rule is not None and self._rule.needs_rows:
+            extra.add(f"{self.influence}_rows")
         return frozenset({self.influence} | extra)
 
     def select(self, pool: Pool, k: int, rng: np.random.Generator) -> Selection:
@@ -97,7 +124,10 @@ class Icons(BudgetedSelector):
         specialists = list(by_task(lambda v: top_k(v, None, pool.keys, k)[0], values))
         notes = {"rule": self.rule, "tasks": list(tasks)}
         secondary = mean_rank if self.tie_rule == "mean_rank" else None
-        if self.rule == "round_robin":
+        if self._rule is not None:
+            seen = Seen(values, tasks, pool.keys, mean_rank, self._rows(pool, self._rule))
+            chosen = by_rule(pool, self._rule, seen, k, columns, notes)
+        elif self.rule == "round_robin":
             chosen = self._round_robin(pool, values, k, columns, notes)
         elif self.rule == "vote_with_floor":
             order = preference_order(columns["votes"], secondary, pool.keys, len(pool))
@@ -119,6 +149,12 @@ class Icons(BudgetedSelector):
         self, pool: Pool, subtasks: consensus.Subtasks
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         return task_influence(pool, self.tasks, subtasks, self.influence, self.leave_out)
+
+    def _rows(self, pool: Pool, rule: Rule) -> ByRow | None:
+        if not rule.needs_rows:
+            return None
+        rows: ByRow = feature(pool, f"{self.influence}_rows")
+        return rows.of_tasks(self.tasks, self.leave_out)
 
     def _score(self, pool: Pool, values: np.ndarray) -> np.ndarray:
         """The score of a rule that ranks rows by arithmetic on influence: `[N]`."""
@@ -150,6 +186,27 @@ class Icons(BudgetedSelector):
         taken = consensus.round_robin(orders, k)
         turn[taken] = -np.arange(k, dtype=np.float64)
         return Selection(np.sort(taken), turn, columns, None, notes)
+
+
+def by_rule(
+    pool: Pool,
+    rule: Rule,
+    seen: Seen,
+    k: int,
+    columns: Mapping[str, np.ndarray],
+    notes: Mapping[str, Any],
+) -> Selection:
+    """Let a rule that is a class choose; complete what it gives to k rows."""
+    found = rule.choose(seen, k)
+    if isinstance(found, Ranking):
+        told = Ranking(
+            found.primary, found.secondary, {**columns, **found.columns}, {**notes, **found.notes}
+        )
+        return ranked_selection(pool, told, k)
+    turn = np.full(len(pool), np.nan)
+    turn[found] = -np.arange(len(found), dtype=np.float64)
+    positions, _ = top_k(turn, seen.mean_rank, pool.keys, k)
+    return Selection(positions, turn, dict(columns), None, dict(notes))
 
 
 def task_influence(

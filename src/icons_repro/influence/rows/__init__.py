@@ -1,0 +1,1 @@
+"""Influence by validation row: read in blocks, kept as what is multiplied."""
