@@ -169,6 +169,6 @@ def test_a_class_named_anywhere_else_is_refused_and_never_called(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"_target_: only selector\._target_ names a class"):
+    with pytest.raises(ConfigError, match=r"_target_: only selector\._target_ and influence\._target_"):
         typed(named(composed(override)))
     assert not (tmp_path / "ran").exists()
