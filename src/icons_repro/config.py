@@ -147,10 +147,13 @@ def _adapter() -> TypeAdapter[RunConfig]:
 
 
 def _refuse_classes(tree: Mapping[str, Any]) -> None:
-    """Refuse a `_target_` anywhere but where a selector is chosen: configs are data."""
+    """Refuse a `_target_` anywhere but where a selector or a source is chosen: configs are data."""
     for key in targets(tree):
-        if not re.fullmatch(r"(selector|references\.\w+)\..+", key):
-            raise ConfigError(f"{key}: only selector.{TARGET} names a class; see docs/trust.md.")
+        if not re.fullmatch(r"(selector|influence|references\.\w+)\..+", key):
+            raise ConfigError(
+                f"{key}: only selector.{TARGET} and influence.{TARGET} name a class; "
+                "see docs/trust.md."
+            )
 
 
 def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:

@@ -22,7 +22,11 @@ WITHOUT_IMPORT = {
 }
 """Dependencies that no line imports, and why they are needed."""
 COMES_WITH = {"triton": "torch, where there are CUDA devices; signs are drawn otherwise without it"}
-EXTRA_OF = {"eval": {"evaluation"}, "cluster": {"engine", "preflight"}}
+EXTRA_OF = {
+    "eval": {"evaluation"},
+    "cluster": {"engine", "preflight"},
+    "transport": {"selection"},
+}
 """Packages of ours that may import what only an extra installs."""
 
 
@@ -81,7 +85,7 @@ def test_what_src_imports_is_declared_or_an_extra_of_the_package_that_does() -> 
 
 def test_what_is_declared_is_imported_or_says_why() -> None:
     used = set().union(*(distributions().get(m, {m}) for m in foreign(ROOT / "src")))
-    extras = set(EXTRAS["eval"]) | set(EXTRAS["cluster"])
+    extras = set().union(*(EXTRAS[extra] for extra in EXTRA_OF))
     assert set(DECLARED) - used == set(WITHOUT_IMPORT)
     assert extras <= used
     assert not set(DECLARED) & extras

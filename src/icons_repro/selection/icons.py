@@ -89,7 +89,7 @@ class Icons(BudgetedSelector):
         if self._rule is None and self.rule not in RULES:
             known = (*RULES, *NAMED)
             raise ConfigError(
-                f"rule={self.rule!r}: give one of {', '.join(known)}, or module.Class"
+                f"selector.rule={self.rule!r}: choose one of {', '.join(known)}, or module.Class"
                 f"{nearest(self.rule, known)}"
             )
         if self._rule is None and self.options:
