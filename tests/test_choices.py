@@ -92,7 +92,7 @@ def test_every_group_with_settings_is_compared() -> None:
     """So that a renamed group does not slip out of the comparison."""
     with_settings = {group for group in defaults_of(RunConfig) if (CONF / group).is_dir()}
     without = {path.parent.name for path in FILES} - with_settings - set(WHOLE)
-    assert without == {"projection", "selector", "resources"}
+    assert without == {"projection", "influence", "selector", "resources"}
     assert all(defaults(group) for group in with_settings | {"resources"})
 
 
@@ -143,10 +143,11 @@ def test_nested_defaults_are_those_of_their_owner() -> None:
     assert composed().features.self_filter.train.epochs == 1
 
 
-def test_a_shipped_file_names_a_class_only_where_a_selector_is_chosen() -> None:
+def test_a_shipped_file_names_a_class_only_where_a_selector_or_a_source_is_chosen() -> None:
     for path in FILES:
         found = list(targets(loaded(path)))
-        assert found == (["_target_"] if path.parent.name == "selector" else []), label(path)
+        names_one = path.parent.name in ("selector", "influence")
+        assert found == (["_target_"] if names_one else []), label(path)
 
 
 CALL = "{_target_: os.mkdir, path: ran}"
@@ -169,6 +170,8 @@ def test_a_class_named_anywhere_else_is_refused_and_never_called(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"_target_: only selector\._target_ and influence\._target_"):
+    with pytest.raises(
+        ConfigError, match=r"_target_: only selector\._target_ and influence\._target_"
+    ):
         typed(named(composed(override)))
     assert not (tmp_path / "ran").exists()

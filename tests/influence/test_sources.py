@@ -104,6 +104,8 @@ def test_every_source_meets_every_rule(name: str, store: Cache) -> None:
     assert np.array_equal(found.keys, table.keys)
     assert np.isfinite(found.values).all(axis=1).sum() > 0.8 * N
     assert (np.nanstd(found.values, axis=0) > 0).all()
+    assert len(preset("mixture", store, g)) == N // 5
+    assert len(preset("icons_with_floor", store, g, floor=0.1)) == N // 5
     kept = set()
     for rule in EVERY_RULE:
         positions = chosen(g, store, rule=rule)
@@ -210,9 +212,10 @@ def test_the_released_presets_are_points_of_the_grid(store: Cache) -> None:
     )
 
 
-def preset(name: str, store: Cache) -> np.ndarray:
+def preset(name: str, store: Cache, g: Graph | None = None, **changes: Any) -> np.ndarray:
     """The rows of a selector that ships."""
-    folder = obtain(graph().selection(load(CONF / "selector" / f"{name}.yaml"), 0.2, 0), store)
+    selector = load(CONF / "selector" / f"{name}.yaml") | changes
+    folder = obtain((g or graph()).selection(selector, 0.2, 0), store)
     return np.load(folder / "positions.npy")
 
 
