@@ -31,6 +31,7 @@ ALLOWED = {
 }
 """What a package may import besides itself and core."""
 JOBS = {
+    "models": {"data"},
     "training": {"selection"},
     "gradients": {"data", "training"},
     "influence": {"data", "training"},

@@ -21,7 +21,7 @@ from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.data.chat import ChatTemplate
 from icons_repro.graph import Graph
 from icons_repro.models.families import QWEN2_5_VL, family_of
-from icons_repro.models.folder import change_images, link_model
+from icons_repro.models.jobs import change_images, link_model
 from icons_repro.models.llava import load_processor
 from icons_repro.models.quantized import quantization
 from icons_repro.models.stage import FolderBase
