@@ -33,6 +33,7 @@ ALLOWED = {
 }
 """What a package may import besides itself and core."""
 JOBS = {
+    "models": {"data"},
     "training": {"selection"},
     "gradients": {"data", "training"},
     "influence": {"data", "training"},

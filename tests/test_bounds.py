@@ -20,7 +20,12 @@ from icons_repro.tiny.settings import WorldSettings
 from icons_repro.training.stage import check_batch
 
 CONF = Path(__file__).parents[1] / "conf"
-NAMED = ["names.setup=tiny", "names.experiment=icons_20pct", "names.selector=icons"]
+NAMED = [
+    "names.setup=tiny",
+    "names.experiment=icons_20pct",
+    "names.selector=icons",
+    "names.influence=gradients",
+]
 SELECTORS = sorted(path.stem for path in (CONF / "selector").glob("*.yaml"))
 IMPOSSIBLE: dict[Any, tuple[Any, ...]] = {
     int: (-1, 10**30, 2.5, float("nan"), "many", True, [1], {"a": 1}),
@@ -73,7 +78,7 @@ LEAVES = {
     **dict(leaves(ProjectionSettings, "projection.")),
     **dict(leaves(WorldSettings, "data.world.")),
 }
-MAPPINGS = {"selector", "references", "projection", "executor.more", "data.world",
+MAPPINGS = {"selector", "influence", "references", "projection", "executor.more", "data.world",
             "benchmarks.tasks", "benchmarks.options"}  # fmt: skip
 """Checked entry by entry, or the reader's own."""
 MAY_BE_EMPTY = {"data.pretraining_sources", "targets.subtasks", "targets.unreleased_subtasks",

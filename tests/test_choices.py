@@ -30,6 +30,12 @@ OF_NO_WORLD = {
 """Groups whose choice is as good in any world."""
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph looks up is remembered in the run's cache: not in the clone's."""
+    monkeypatch.chdir(tmp_path)
+
+
 def label(path: Path) -> str:
     return f"{path.parent.name}={path.stem}"
 

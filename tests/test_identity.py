@@ -102,7 +102,7 @@ def test_identity_changes_the_name_and_placement_does_not(steps: dict[str, Step]
             (kept if placed else changed).add(path.strip(".").rsplit(".", 1)[-1])
     for names in SOMEWHERE.values():
         assert set(names) <= kept
-    assert {"learning_rate", "batch_size", "precision", "model_dtype", "seed"} <= changed
+    assert {"learning_rate", "batch_size", "precision", "model_dtype", "bits", "seed"} <= changed
     assert not {"precision", "model_dtype", "learning_rate", "micro_batch"} & kept
 
 
@@ -123,7 +123,7 @@ def test_every_step_reads_back_from_json_with_its_placement(steps: dict[str, Ste
         *("gradients.token_budget=512", "features.token_budget=99", "benchmarks.batch_size=3"),
         *("workers=5", "executor=local", "resources.extract.chunks=64", "data.num_workers=3"),
         *("finetune.resume_seconds=1.0", "warmup.train.gradient_checkpointing=true"),
-        "trainer.accelerator=gpu",
+        *("trainer.accelerator=gpu", "gradients.gradient_checkpointing=true"),
     ],
 )
 def test_how_and_where_it_runs_is_in_no_name(

@@ -133,7 +133,7 @@ class Graph:
             )
         refs = {part: source_ref(str(name), self.index) for part, name in names.items()}
         if settings.kind == "folder":
-            return FolderBase(**refs, template=settings.template, images=settings.images)
+            return FolderBase(**refs, template=settings.template, images=settings.images or {})
         if settings.template is None:
             raise ConfigError("model.template is not set: v1 for Vicuna, llama3 or qwen.")
         return AssembledBase(**refs, template=settings.template)

@@ -200,11 +200,18 @@ def test_an_image_tag_in_a_row_of_text_is_text(folder: Path) -> None:
     assert not (encoded.input_ids == rig(folder).encoder.image_id).any()
 
 
+def test_all_tags_of_a_row_with_one_image_are_that_image(folder: Path) -> None:
+    encoder, shown = rig(folder).encoder, [image(20, 20)]
+    twice = encoder.encode(record(0, ("<image>\nwhat is <image> it", "red"), 1), shown)
+    once = encoder.encode(record(0, ("<image>\nwhat is  it", "red"), 1), shown)
+    assert twice.input_ids.tolist() == once.input_ids.tolist()
+
+
 def test_a_place_for_an_image_that_is_not_there_names_the_row(folder: Path) -> None:
     token = rig(folder).processor.image_token
-    row = record(7, ("<image>\nwhat is " + token, "red"), 1)
-    with pytest.raises(DataError, match=r"row 7 .*places for 1 images"):
-        rig(folder).encoder.encode(row, [image(20, 20)])
+    row = record(7, ("<image>\n<image>\nwhat is " + token, "red"), 2)
+    with pytest.raises(DataError, match=r"row 7 .*places for 2 images"):
+        rig(folder).encoder.encode(row, [image(20, 20), image(20, 20)])
     short = make_encoder(rig(folder).family, rig(folder).processor, DataSettings(max_length=8))
     with pytest.raises(DataError, match=r"row 0 .*Raise data\.max_length"):
         short.encode(record(0, ROWS[0][0], 1), ROWS[0][1])

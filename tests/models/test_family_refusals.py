@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,10 +21,11 @@ from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.data.chat import ChatTemplate
 from icons_repro.graph import Graph
 from icons_repro.models.families import QWEN2_5_VL, family_of
-from icons_repro.models.folder import change_images, link_model
-from icons_repro.models.llava import load_processor
+from icons_repro.models.jobs import change_images, link_model
+from icons_repro.models.llava import load_model, load_processor
 from icons_repro.models.quantized import quantization
 from icons_repro.models.stage import FolderBase
+from icons_repro.training.sharding import shard
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -32,6 +33,12 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy("qwen2_5_vl", tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph looks up is remembered in the run's cache: not in the clone's."""
+    monkeypatch.chdir(tmp_path)
 
 
 def graph(*overrides: str) -> Graph:
@@ -60,6 +67,21 @@ def test_changed_image_settings_are_the_bases_own_from_there_on(qwen: Path, tmp_
     assert processor.image_processor.size["longest_edge"] == 256
     assert processor.image_processor.patch_size == 4
     assert (tmp_path / "model.safetensors").is_symlink()
+
+
+def test_changed_image_settings_make_another_base(
+    qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ("model=hf", f"model.folder={qwen}")
+    sizes = ([], ["model.images={patch_size: 4}"], ["model.images={patch_size: 8}"])
+    bases = [graph(*settings, *images).base for images in sizes]
+    assert len({base.fingerprint for base in bases}) == 3
+
+
+def test_sharded_training_is_refused_where_no_dummy_image_is_known(qwen: Path) -> None:
+    with pytest.raises(ConfigError, match=r"strategy=fsdp2 trains .*not Qwen2\.5-VL"):
+        shard(load_model(qwen), cast(Any, None))
 
 
 def test_image_settings_without_effect_are_refused(qwen: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class ModelSettings:
     """For `assembled`: `mm_projector.bin`, or what holds it."""
     template: Literal["v1", "llama3", "qwen"] | None = None
     """Chat template of the package to use. None keeps the folder's own."""
-    images: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] | None = None
     """For `folder`: settings of its image processor to change, `size` say; see docs/models.md."""
     width: Literal[96, 64] = 96
     """For `tiny`: hidden size of the language model; bases of 96 and 64 ship."""

@@ -31,8 +31,8 @@ class FolderBase(Base):
 
     def run(self, work: Work) -> None:
         """Link the files; write the processor anew where something of it changes."""
-        from icons_repro.models.folder import link_model
         from icons_repro.models.hub import fetch
+        from icons_repro.models.jobs import link_model
 
         link_model(fetch(self.folder.path), self.template, work.out, self.images)
 

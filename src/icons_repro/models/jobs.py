@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.data.encoders import make_encoder, require_ends
 from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 from icons_repro.models.template import chat_template
@@ -26,8 +27,6 @@ def link_model(
     Raises `DataError` for a model or processor that cannot be used, here rather than in the middle
     of a run; `ConfigError` for settings that its processor does not have.
     """
-    from icons_repro.data.encoders import make_encoder, require_ends  # they import this package
-
     family = family_of(folder)
     processor = load_processor(folder)
     if template:
