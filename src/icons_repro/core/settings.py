@@ -244,7 +244,7 @@ class GradientSettings:
     """`loop` is the slow, obvious way: one sample, one backward."""
     parameters: Pattern = "lora"
     """"lora", "lora+projector", or a regular expression over parameter names."""
-    last_layers: int | None = None
+    last_layers: Count | None = None
     """Of those, the parameters in so many last layers of the language model alone: the backward
     pass ends there. None takes all layers."""
     train_direction: Literal["sgd", "adam", "sign"] = "sgd"
