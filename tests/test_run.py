@@ -263,8 +263,8 @@ def test_skipped_rows_take_no_part_and_shift_no_other(output: Path) -> None:
     assert np.isnan(scores["score"][3].as_py())
 
 
-def test_the_readmes_selector_runs_from_outside_the_package(output: Path) -> None:
-    section = (ROOT / "README.md").read_text().split("## Add a selector")[1]
+def test_the_pages_selector_runs_from_outside_the_package(output: Path) -> None:
+    section = (ROOT / "docs" / "extend.md").read_text().split("## Add a selector")[1]
     code, config = (block.split("\n", 1)[1] for block in section.split("```")[1:4:2])
     mine = output / "mine"
     (mine / "conf" / "selector").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The README's fifteen lines run, on a PEFT model that has nothing to do with LLaVA."""
+"""The fifteen lines of docs/extend.md run, on a PEFT model that has nothing to do with LLaVA."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ chosen = np.argsort(-votes, kind="stable")[: len(votes) // 5]
 """
 
 
-def readme_example() -> str:
-    """Return the README's block that imports the public API, or the one above without it."""
-    readme = Path(__file__).parents[2] / "README.md"
-    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+def page_example() -> str:
+    """Return the page's block that imports the public API, or the one above without it."""
+    page = Path(__file__).parents[2] / "docs" / "extend.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     return next((block for block in blocks if "icons_repro.api" in block), EXAMPLE)
 
 
@@ -61,11 +61,11 @@ def small_world() -> dict[str, Any]:
 def test_fifteen_lines_go_from_a_model_to_a_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = readme_example()
+    example = page_example()
     assert len(example.strip().splitlines()) <= 16, "fifteen lines of code and a blank one"
     monkeypatch.chdir(tmp_path)
     world = small_world()
-    exec(compile(example, "README.md", "exec"), world)
+    exec(compile(example, "extend.md", "exec"), world)
     assert world["train"].read().shape == (30, 5120)
     assert world["influence"].values.shape == (30, 2)
     assert np.isfinite(world["influence"].values).all()

@@ -44,7 +44,7 @@ SMALL = [
 def warmup(tmp_path: Path, trainer: TrainerSettings) -> SliceWarmUp:
     world = World(settings=WorldSettings(pool_size=300, validation_rows=8, test_rows=8))
     return SliceWarmUp(
-        base=tiny_base(ModelSettings(), tmp_path / "files.json"),
+        base=tiny_base(ModelSettings(kind="tiny"), tmp_path / "files.json"),
         pool=Pool(policy=RecordPolicy(), world=world),
         train=TrainSettings(batch_size=8, micro_batch=4, learning_rate=1e-3),
         lora=LoraSettings(rank=4, alpha=8, dropout=0.0),

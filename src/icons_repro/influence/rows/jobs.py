@@ -20,6 +20,7 @@ from icons_repro.data.stage import link
 from icons_repro.gradients.store import GradientStore, require_same
 from icons_repro.influence.jobs import save, subtask_labels, task_folders
 from icons_repro.influence.rows.bm25 import weigh_words
+from icons_repro.influence.rows.embedder import EMBEDDERS
 from icons_repro.influence.rows.files import (
     TermFiles,
     open_by_task,
@@ -27,7 +28,6 @@ from icons_repro.influence.rows.files import (
     write_columns,
 )
 from icons_repro.influence.score import COMPARABLE, require_keys
-from icons_repro.influence.sources.base import OwnSource, build_source
 from icons_repro.influence.stage import (
     Bm25Rows,
     EmbeddingRows,
@@ -158,8 +158,7 @@ def own_rows(source: Mapping[str, Any], records: Path, images: Path, out: Path) 
     """Let a source embed the usable rows of a records folder."""
     table = RecordTable(records / "records.arrow")
     usable = np.flatnonzero(table.usable)
-    made = build_source(source)
-    assert isinstance(made, OwnSource)
+    made = EMBEDDERS.build(source)
     rows_of = (table[int(i)] for i in usable)
     found = np.asarray(made.embed(rows_of, images), dtype=np.float32)
     if found.ndim != 2 or len(found) != len(usable):

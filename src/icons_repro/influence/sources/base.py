@@ -8,22 +8,19 @@ Sources see the pool and the target tasks' validation rows, never a benchmark's 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
-
-import numpy as np
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.registry import Kind
 from icons_repro.core.settings import DataSettings, GradientSettings
 from icons_repro.core.step import Step
 from icons_repro.core.trees import TARGET
-from icons_repro.core.types import Record
 from icons_repro.data.stage import Pool, Targets
 from icons_repro.features.stage import ClipPass, ForwardPass, TargetClipPass, TargetForwardPass
 from icons_repro.gradients.stage import PoolGradients, TargetGradients
+from icons_repro.influence.rows.embedder import Embedder
 from icons_repro.influence.stage import EmbeddingRows, MeanInfluence, OwnRows, OwnTargetRows
 from icons_repro.models.stage import Base
 from icons_repro.training.stage import SliceWarmUp
@@ -112,19 +109,11 @@ class RowSource(Source):
         return MeanInfluence(pool=wiring.pool, rows=self.rows(wiring))
 
 
-class OwnSource(RowSource):
+class OwnSource(RowSource, Embedder):
     """A source that embeds rows itself: one file, one YAML. Subclasses give `embed`.
 
     Its arguments must be fields of a dataclass: they are part of the result's name.
     """
-
-    @abstractmethod
-    def embed(self, records: Iterator[Record], images: Path) -> np.ndarray:
-        """Return a vector for each record, float `[n, d]`, for pool and validation rows alike.
-
-        Vectors are compared by cosine; a row of NaN is excluded. `images` is the folder that
-        `record.images` are relative to.
-        """
 
     def rows(self, wiring: Wiring) -> Step:
         """Both sides, embedded by `embed`."""
