@@ -150,7 +150,8 @@ def _vocabulary(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Findi
 
 def _benchmark_folder(config: RunConfig) -> Path | None:
     """Return the folder of the user's own benchmark files, if the run scores on some."""
-    if not config.benchmarks.local or config.data.world is not None:
+    scores = config.stages == ["preflight"] or "evaluate" in config.stages
+    if not (scores and config.benchmarks.local) or config.data.world is not None:
         return None
     return existing(config.benchmarks.folder, "benchmarks.folder")
 
