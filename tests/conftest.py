@@ -55,6 +55,15 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _not_told_to_stop() -> Iterator[None]:
+    """A signal that one test was sent says nothing to the next."""
+    yield
+    from icons_repro.core.stop import _Asked
+
+    _Asked.signal = None
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Run torch on one thread, so that sums are added in one order."""

@@ -43,7 +43,7 @@ def on_a_disk(options: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("ro", "Read-only file system. Set ICONS_OUTPUT"),
+        ("ro", "out: Read-only file system."),
         ("size=512k", "cannot be written: No space left on device. Set ICONS_OUTPUT"),
         ("size=2m", "No space left on device"),  # room for the first step's start alone
     ],

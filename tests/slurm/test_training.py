@@ -121,7 +121,7 @@ def test_a_sweep_from_one_command_ends_with_one_table(slurm: Slurm, tmp_path: Pa
         timeout=550,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    titles = [line for line in result.stdout.splitlines() if "(tiny scale)" in line]
+    titles = [s for line in result.stdout.splitlines() if "(tiny scale)" in (s := line.strip())]
     assert sorted(titles) == [f"tiny (tiny scale), {share}% of the pool" for share in (10, 20)]
     assert "this run" not in result.stdout, "no job has an end table of its own"
     assert result.stdout.rindex("(tiny scale)") < result.stdout.index("Files")

@@ -42,8 +42,7 @@ def print_plan(goals: Sequence[Step], cache: Cache, console: Console | None = No
     """Print one row for each step: cached (and what it took), to run (and why), or not needed."""
     missing = Ledger(goals, cache).needed
     check_batches(missing.values())
-    table = Table(title=Text(f"Plan, cache {cache.root}"), title_justify="left", box=SIMPLE_HEAD,
-                  pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)  # fmt: skip
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for column in ("stage", "what", "fingerprint", "state", "why"):
         whole = column in ("fingerprint", "state")  # to be searched for: never in two lines
         table.add_column(column, overflow="fold", no_wrap=whole)
@@ -56,5 +55,6 @@ def print_plan(goals: Sequence[Step], cache: Cache, console: Console | None = No
             state, why = "not needed", "what reads it is cached"
         table.add_row(step.stage, Text(step.label), step.fingerprint, state, Text(why))
     console = console or Console()
+    console.print(Text(f"Plan, cache {cache.root}"), soft_wrap=True)  # a path is never cut
     console.print(table)
     console.print(f"{len(missing)} of {len(ordered(goals))} steps would run.")
