@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from hydra_plugins.icons_engine import compose_once_for_both
 from icons_repro.config import (
     USED_DEVICES,
     config_hash,
@@ -162,3 +165,24 @@ def test_planning_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_hydras_check_and_the_engine_compose_a_job_once_between_them() -> None:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+        compose_one, calls = loader.load_sweep_config, []
+
+        def counted(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+            calls.append(sweep_overrides)
+            return compose_one(master_config, sweep_overrides)
+
+        loader.load_sweep_config = counted
+        compose_once_for_both(loader)
+        checked = loader.load_sweep_config(master, ["seed=1"])
+        assert loader.load_sweep_config(master, ["seed=1"]) is checked
+        assert loader.load_sweep_config(master, ["seed=2"]).seed == 2
+        assert calls == [["seed=1"], ["seed=2"]]
+        again = loader.load_sweep_config(master_config=master, sweep_overrides=["seed=1"])
+        assert again is not checked, "whoever had it may have changed it"

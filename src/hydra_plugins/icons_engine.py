@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -22,6 +23,7 @@ class EngineLauncher(Launcher):
     ) -> None:
         """Keep what composes the jobs."""
         self.context, self.config = hydra_context, config
+        compose_once_for_both(hydra_context.config_loader)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -30,6 +32,25 @@ class EngineLauncher(Launcher):
         from icons_repro.launcher import launch
 
         return launch(self.context, self.config, job_overrides, initial_job_idx)
+
+
+def compose_once_for_both(loader: ConfigLoader) -> None:
+    """Let Hydra's check of a sweep and the engine share a composition: it takes most of a cached
+    job's time.
+
+    The first asker's config is kept for the second, whose own it is then.
+    """
+    compose = loader.load_sweep_config
+    kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def composed(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        key = tuple(sweep_overrides)
+        if key in kept:
+            return kept.pop(key)
+        kept[key] = compose(master_config, sweep_overrides)
+        return kept[key]
+
+    loader.load_sweep_config = composed  # type: ignore[method-assign]
 
 
 class PluginConfigs(SearchPathPlugin):
