@@ -41,7 +41,9 @@ def commands() -> list[list[str]]:
     part = page.split("\n## The run\n")[1].split("\n## Select with one model")[0]
     blocks = re.findall(r"```bash\n(.*?)```", part, re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python")]
+    return [
+        shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python run.py")
+    ]
 
 
 def adapted(command: list[str]) -> list[str]:
