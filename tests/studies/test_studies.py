@@ -169,3 +169,25 @@ def test_the_command_writes_the_same_page_and_figure_each_time(
     assert {name: (folder / name).read_bytes() for name in first} == first
     assert "icons" in capsys.readouterr().out
     assert b"8 pools" in first["results.md"]
+
+
+def test_a_pool_has_several_sweeps_and_one_that_fails_stops_no_other_pool(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "experiment: no_such_experiment\npools: [1, 2]\nsweeps: [[budget=0.1], [budget=0.2]]\n"
+    )
+    with pytest.raises(UserError, match="pools 1, 2 did not end well"):
+        Study.of(tmp_path).run(tmp_path / "outputs", again=False)
+    assert capfd.readouterr().err.count("no_such_experiment") >= 4
+
+
+def test_a_source_of_influence_makes_a_method_of_its_own() -> None:
+    plain, rds = '{"k": 1}', '{"influence": "rds", "influence.pooling": "last", "k": 1}'
+    rows = [
+        *(r for r in study_rows() if r.selector != "icons"),
+        *(row("round_robin", pool, [50 + pool % 3, 60], settings=plain) for pool in POOLS),
+        *(row("round_robin", pool, [40, 50], settings=rds) for pool in POOLS),
+    ]
+    names = {method.name for method in analyse(rows, ["random"]).methods}
+    assert names == {"random", "round_robin", "round_robin, influence=rds"}

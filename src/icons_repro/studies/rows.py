@@ -15,7 +15,7 @@ from typing import Any
 from icons_repro.core.errors import DataError
 from icons_repro.core.files import read_json, write_text
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
-from icons_repro.report.runs import BLIND, SweepRun
+from icons_repro.report.runs import BLIND, SOURCE, SweepRun
 
 FILE = "results.csv"
 MADE = ("world", "pool", "pool_seed", "seed", "selector", "settings", "budget", "regime", "commit")
@@ -38,7 +38,7 @@ class Row:
     selector: str
     """The method, or "full" or "blind"."""
     settings: str
-    """The selector's own settings, as JSON."""
+    """The selector's own settings, and the source of influence if it is not the usual, as JSON."""
     budget: float
     regime: str
     """How long it trained: "same_epochs", "same_steps"; "" for a reference that has one length."""
@@ -63,7 +63,8 @@ def rows_of(run: SweepRun) -> Iterator[Row]:
     if run.settings is None:
         raise DataError(f"{run.name} has no config.yaml: it cannot be told what made its scores.")
     settings, found = run.settings, run.results
-    own = {k: v for k, v in settings.items() if k.startswith("selector.")}
+    own = {k: v for k, v in settings.items() if k.startswith(("selector.", f"{SOURCE}."))}
+    own |= {SOURCE: settings[SOURCE]} if SOURCE in settings else {}
     regime = str(settings.get("finetune.regime", ""))
     lines = [(found.selector, own, found.budget, regime, run.scores)]
     for name, budget, length in ((FULL, 1.0, ""), (RANDOM, found.budget, regime), (BLIND, 0.0, "")):

@@ -20,7 +20,7 @@ from icons_repro.studies.rows import FILE, Row, merged, read, rows_of, write
 log = logging.getLogger(__name__)
 
 SETTINGS = "study.yaml"
-KEYS = {"experiment", "against", "pools", "overrides"}
+KEYS = {"experiment", "against", "pools", "overrides", "sweeps"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Study:
     pools: tuple[int, ...]
     """`data.world.seed` of each pool; one sweep each, so that an interrupted study goes on."""
     overrides: tuple[str, ...]
-    """More for the command line, such as who does the work."""
+    """More for every command line, such as who does the work."""
+    sweeps: tuple[tuple[str, ...], ...] = ((),)
+    """What each sweep of a pool adds to that: methods that one product of choices cannot name."""
 
     @classmethod
     def of(cls, folder: Path) -> Study:
@@ -48,13 +50,16 @@ class Study:
         except yaml.YAMLError as error:
             raise UserError(f"{path} is no YAML: {error}") from error
         if not isinstance(tree, dict) or set(tree) - KEYS or {"experiment", "pools"} - set(tree):
-            raise UserError(f"{path} wants experiment and pools, and may have against, overrides.")
+            raise UserError(
+                f"{path} wants experiment and pools, and may have against, overrides, sweeps."
+            )
         return cls(
             folder,
             str(tree["experiment"]),
             tuple(map(str, tree.get("against", ["random"]))),
             tuple(map(int, tree["pools"])),
             tuple(map(str, tree.get("overrides", []))),
+            tuple(tuple(map(str, sweep)) for sweep in tree.get("sweeps", [[]])),
         )
 
     @property
@@ -87,24 +92,31 @@ class Study:
         return [pool for pool in self.pools if pool not in done]
 
     def run(self, output: Path, again: bool, more: Sequence[str] = ()) -> None:
-        """Run the sweep of every missing pool (`again`: of every pool), adding rows after each.
+        """Run the sweeps of every missing pool (`again`: of every pool), adding rows after each.
 
-        Raises `UserError` if a sweep ends with a failure; what is done is added before.
+        Raises `UserError` at the end if a sweep failed somewhere; what its other jobs scored is
+        added, and the other pools are run all the same.
         """
+        failed = []
         for pool in self.pools if again else self.missing():
-            command = [
-                *(sys.executable, "-m", "icons_repro", "-m"),
-                *(f"experiment={self.experiment}", f"data.world.seed={pool}"),
-                *self.overrides,
-                *more,
-            ]
-            log.info("pool %d: %s", pool, " ".join(command[1:]))
-            ended = subprocess.run(command)
+            codes = [self._sweep(pool, [*sweep, *more]) for sweep in self.sweeps]
+            failed += [str(pool)] if any(codes) else []
             runs = output / "runs" / "tiny" / self.experiment
             if runs.is_dir():
                 log.info("pool %d: %d rows are new", pool, self.add(runs))
-            if ended.returncode:
-                raise UserError(
-                    f"the sweep of pool {pool} ended with exit code {ended.returncode}: see its "
-                    "last lines. The same command goes on."
-                )
+        if failed:
+            raise UserError(
+                f"sweeps of pools {', '.join(failed)} did not end well: see their last lines. "
+                "--run --again goes on with what they lack."
+            )
+
+    def _sweep(self, pool: int, more: Sequence[str]) -> int:
+        """Run one sweep of one pool; return its exit code."""
+        command = [
+            *(sys.executable, "-m", "icons_repro", "-m"),
+            *(f"experiment={self.experiment}", f"data.world.seed={pool}"),
+            *self.overrides,
+            *more,
+        ]
+        log.info("pool %d: %s", pool, " ".join(command[1:]))
+        return subprocess.run(command).returncode
