@@ -195,3 +195,10 @@ def test_every_word_of_a_world_is_a_token(world: World) -> None:
 def test_impossible_settings_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):
         WorldSettings(**{field: value})
+
+
+def test_pretraining_prompts_open_with_is_or_are_if_their_answer_is_yes_or_no() -> None:
+    turns = [turn for draft in make_corpus(rows=2000, seed=0) for turn in draft.turns]
+    opened = {turn.text: turn.answer in ("yes", "no") for turn in turns}
+    assert {text.split()[:1] in (["is"], ["are"]) for text in opened} == {True, False}
+    assert all((text.split()[:1] in (["is"], ["are"])) == yes_no for text, yes_no in opened.items())

@@ -55,7 +55,7 @@ class Pretrain(TrainingStep):
 
     stage = "pretrain"
     group = "pretrain"
-    version = 2  # labels are LLaVA's
+    version = 3  # the corpus opens yes/no prompts as questions do
 
     settings: PretrainSettings
     trainer: TrainerSettings
