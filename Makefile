@@ -45,6 +45,10 @@ bench: setup ## Measure speed and memory, stage by stage
 
 STUDIES := $(dir $(wildcard experiments/*/study.yaml))
 
+base: setup ## Make both tiny bases anew and compare them with those that ship (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python run.py -m experiment=pretrain_tiny pretrain.width=96,64 executor=local workers=2
+	$(BIN)/python -m icons_repro.tiny.shipping outputs
+
 experiments: setup ## Tables and figures of experiments/ from their results.csv; RERUN=1 runs what they lack (hours)
 	$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(if $(RERUN),$(STUDIES),$(dir $(wildcard experiments/*/results.csv)))
 
@@ -65,4 +69,4 @@ requirements: setup ## Resolve the pinned requirements again
 clean: ## Delete all results and caches (always safe)
 	rm -rf outputs
 
-.PHONY: help setup demo test coverage test-slurm fuzz lint bench experiments docs gpu-check report requirements clean
+.PHONY: help setup demo base test coverage test-slurm fuzz lint bench experiments docs gpu-check report requirements clean
