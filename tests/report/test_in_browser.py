@@ -256,3 +256,16 @@ def test_the_page_works_where_a_method_has_neither_votes_nor_tasks(
     assert browser.text("rows-count") == "300 of 300 rows"
     assert not browser.run("return document.getElementById('rows-task').offsetParent")
     assert browser.errors() == []
+
+
+def test_a_narrow_screen_shows_every_chart_and_the_scores_whole(
+    pages: dict[str, Path], browser: Browser
+) -> None:
+    browser.open(pages["run"], 390)
+    cut = browser.run(
+        "return [...document.querySelectorAll('#benchmarks .scroll, .chart.scroll')]"
+        ".filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"
+    )
+    shown = browser.run("return document.querySelectorAll('.chart.scroll .narrow svg').length")
+    assert shown >= 4
+    assert cut == []

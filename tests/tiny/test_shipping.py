@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from graphs import graph
 
 from icons_repro.core.files import content_hash, read_json, write_json
 from icons_repro.tiny.model import NARROW_WIDTH, WIDTH, weights_file
 from icons_repro.tiny.shipping import MADE, MadeBase, difference, main, manifest_file
-from graphs import graph
 
 WIDTHS = (WIDTH, NARROW_WIDTH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def _scores(inputs: PageInputs) -> dict[str, Any]:
         *((("blind", "answering without the picture"),) if inputs.blind else ()),
     )
     return {
-        "bullets": svg.drawn(svg.bullets(bars)) if bars else "",
+        "bullets": svg.drawn(partial(svg.bullets, bars)) if bars else "",
         "missing": missing,
         "legend": legend,
         "score_table": _score_table(inputs) if bars else ((), []),
@@ -102,7 +103,7 @@ def _score_table(inputs: PageInputs) -> Table:
     for name, result in inputs.lines[THIS_RUN].items():
         blind = [f"{inputs.blind[name]:.1f}" if name in inputs.blind else DASH]
         scores = [_score_cell(results.get(name)) for results in lines.values()]
-        metric = {"text": str(result["metric"]), "kind": "left"}
+        metric = {"text": str(result["metric"]), "kind": "left spare"}
         rows.append([name, metric, *(blind if inputs.blind else []), *scores])
     return head, rows
 
@@ -115,12 +116,13 @@ def _selection(inputs: PageInputs, found: Scored | None) -> dict[str, Any]:
     """Return the charts of what was chosen; empty where there is nothing to draw."""
     charts: dict[str, Any] = dict.fromkeys(("make_up", "votes", "overlap"), "")
     if inputs.selection and (shares := sources(inputs.selection)):
-        charts["make_up"] = svg.drawn(svg.shares(shares))
+        charts["make_up"] = svg.drawn(partial(svg.shares, shares))
     if found and found.votes is not None:
-        charts["votes"] = svg.drawn(svg.histogram(*vote_counts(found)))
+        charts["votes"] = svg.drawn(partial(svg.histogram, *vote_counts(found)))
     if found and found.influence:
         names, shares_of = overlaps(found)
-        charts["overlap"] = svg.drawn(svg.heat_map(names, shares_of, [*names, "chosen"]))
+        columns = [*names, "chosen"]
+        charts["overlap"] = svg.drawn(partial(svg.heat_map, names, shares_of, columns))
     return charts
 
 
@@ -199,7 +201,7 @@ def _work(inputs: PageInputs) -> dict[str, Any]:
         for name, s in inputs.results.stages.items()
     ]
     return {
-        "curves": svg.drawn(svg.curves(known)) if known else "",
+        "curves": svg.drawn(partial(svg.curves, known)) if known else "",
         "curve_names": names,
         "stages": stages,
         "files": [(name, str(path)) for name, path in inputs.files.items()],

@@ -113,7 +113,8 @@ def main(arguments: list[str]) -> None:
             if options.ship:
                 ship(base)
             told.append(difference(base))
-            print(f"width {base.width}: {told[-1] or 'the shipped base, bit for bit'}")
+            verdict = told[-1] or "the shipped base, bit for bit"
+            sys.stdout.write(f"width {base.width}: {verdict}\n")
     except UserError as error:
         sys.exit(f"Error: {error}")
     sys.exit(1 if any(told) else 0)
