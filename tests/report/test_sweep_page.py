@@ -188,3 +188,12 @@ def test_fifty_runs_take_less_than_ten_seconds(tmp_path: Path) -> None:
     started = time.process_time()
     write_sweep_page(tmp_path / "sweep.html", [tmp_path])
     assert time.process_time() - started < 10
+
+
+def test_random_rows_in_the_second_place_are_named_once(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"icons": 20, "random": 0}, budgets=(0.2,))
+    (found,) = sweeps(collect([tmp_path]))
+    said = verdict(found)
+    assert "icons is first" in said
+    assert "ahead with a probability of" in said
+    assert said.count("random") == 1

@@ -6,7 +6,7 @@ import math
 
 from icons_repro.report.cells import MARKS, mean_text, signed
 from icons_repro.report.compare_tables import chance_text, p_text
-from icons_repro.report.lines import FULL
+from icons_repro.report.lines import FULL, RANDOM
 from icons_repro.report.runs import BLIND
 from icons_repro.report.sweep import Sweep
 
@@ -25,8 +25,11 @@ def verdict(sweep: Sweep) -> str:
         parts.append(f"{signed(best.against_random)} points against random data ({sure})")
     if sweep.lead is not None and len(ranked) > 1:
         chance = chance_text(sweep.lead)
-        how = f", ahead with a probability of {chance}" if sweep.lead.known else ""
-        parts.append(f"{signed(sweep.lead)} against {ranked[1].method}, the second{how}")
+        ahead = f"ahead with a probability of {chance}" if sweep.lead.known else ""
+        said = ranked[1].method == RANDOM and best.against_random is not None
+        lead = "" if said else f"{signed(sweep.lead)} against {ranked[1].method}, the second"
+        if lead or ahead:
+            parts.append(", ".join(filter(None, (lead, ahead))))
     alone = max(len(row.replicates) for row in ranked) == 1
     more = " One run of each: another pool or seed may differ by more than the intervals say."
     return "; ".join(parts) + "." + (more if alone else "")
