@@ -100,7 +100,8 @@ def test_string_and_list_contents_render_alike(processor: LlavaProcessor) -> Non
 
 def test_generation_ends_with_the_end_token(folder: Path, processor: LlavaProcessor) -> None:
     model = LlavaForConditionalGeneration.from_pretrained(folder)
-    prompt = processor.apply_chat_template([QUESTION], add_generation_prompt=True)
+    asked = [{"role": "user", "content": "<image> focus color"}]  # a prompt of its pre-training
+    prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
     batch = processor(text=[prompt], images=[RED], return_tensors="pt")
     out = model.generate(**batch, max_new_tokens=12, do_sample=False)
     assert out[0, -1] == processor.tokenizer.eos_token_id

@@ -202,3 +202,5 @@ def test_pretraining_prompts_open_with_is_or_are_if_their_answer_is_yes_or_no() 
     opened = {turn.text: turn.answer in ("yes", "no") for turn in turns}
     assert {text.split()[:1] in (["is"], ["are"]) for text in opened} == {True, False}
     assert all((text.split()[:1] in (["is"], ["are"])) == yes_no for text, yes_no in opened.items())
+    plain = ["focus" in text for text, yes_no in opened.items() if yes_no]
+    assert 0.1 < 1 - sum(plain) / len(plain) < 0.5

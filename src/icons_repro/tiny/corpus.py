@@ -3,9 +3,10 @@
 Plain captions, prompted captions ("focus red number" -> "3") and questions about a caption given as
 text, in LLaVA's schema. Filler words of random number stand at random places in the prompts:
 with prompts of one fixed length the base became brittle, and tuning it stuck far below. A prompt
-whose answer is yes or no, and no other, begins with "is" or "are", as such questions do: a language
-model knows that much before it is tuned, and a base that did not answered them with other words
-wherever a selection held few of them.
+whose answer is yes or no, and no other, begins with "is" or "are", and half of those that ask
+whether something is there have no other sign ("is here the red"): a language model knows such
+questions before it is tuned, and a base that did not answered them with other words wherever a
+selection held few of them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ FILLER = tuple(_FILLER_WORDS.split())
 """Words of questions that carry no fact."""
 MAX_FILLER = 7
 YES_NO_OPENINGS = ("is", "are")
+SIGNS = ("has", "is")
+"""What a prompt says after "focus" where it asks whether something is there."""
 TURNS = (
     *("shape", "text", "digit", "spatial", "dots", "spatial"),
     *("shape", "text", "digit", "spatial", "bars", "dots"),
@@ -84,6 +87,8 @@ def _turn(fact: Fact, rng: np.random.Generator) -> Question:
     """
     prompt, answer = fact
     own = prompt.split()
+    if answer in YES_NO and own[1] in SIGNS and rng.random() < 0.5:
+        own = own[2:]
     filler = [FILLER[i] for i in rng.integers(0, len(FILLER), size=rng.integers(0, MAX_FILLER + 1))]
     places = np.sort(rng.permutation(len(own) + len(filler))[: len(own)])
     words = list(filler)

@@ -55,7 +55,7 @@ class Pretrain(TrainingStep):
 
     stage = "pretrain"
     group = "pretrain"
-    version = 3  # the corpus opens yes/no prompts as questions do
+    version = 4  # the corpus has yes/no prompts as questions are
 
     settings: PretrainSettings
     trainer: TrainerSettings
