@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import io
+
+import pytest
 from rich.console import Console
 
 from icons_repro.evaluation.relative import Relative
+from icons_repro.report.cells import Cells
 from icons_repro.report.gather import PageInputs
 from icons_repro.report.summary import print_summary
 from icons_repro.report.tables import end_table
@@ -37,3 +41,11 @@ def test_summary_names_files_missing_benchmarks_and_next_commands(inputs: PageIn
     assert "judged not available: no key" in text
     assert "results.json" in text
     assert "python run.py selector=random" in text
+
+
+@pytest.mark.parametrize("columns", [1, 3, 6])
+def test_a_table_is_as_wide_as_it_says(columns: int) -> None:
+    cells = Cells("", ("method", *["tiny_chartqa"] * columns), (("oracle", *["1.0"] * columns),))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(cells.rich())
+    assert max(len(line.rstrip()) for line in console.export_text().splitlines()) == cells.width

@@ -21,7 +21,8 @@ DASH = "-"
 WIDTH = 80
 NARROWEST = 20
 """What the first column is folded to, in characters, where numbers need the room."""
-GAP = 2
+GAP, DIVIDER = 2, 1
+"""Characters between two columns: padding, and the box's blank divider."""
 MARKS = ((0.01, "**"), (0.05, "*"))
 """Corrected p-values below which a difference is marked."""
 
@@ -74,7 +75,7 @@ class Cells:
         """How many characters it needs, with the first column folded."""
         columns = zip(self.headings, *self.rows, strict=True)
         widths = [max(len(cell) for cell in column) for column in columns]
-        return min(widths[0], NARROWEST) + sum(GAP + width for width in widths[1:])
+        return min(widths[0], NARROWEST) + sum(GAP + DIVIDER + width for width in widths[1:])
 
 
 def sweep_tables(found: Sequence[Sweep], width: int | None = WIDTH) -> list[Cells]:
