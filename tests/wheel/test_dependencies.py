@@ -26,9 +26,11 @@ EXTRA_OF = {
     "eval": {"evaluation"},
     "cluster": {"engine", "preflight"},
     "transport": {"selection"},
+    "mlflow": {"tracking"},
 }
 """Packages of ours that may import what only an extra installs."""
-
+BROUGHT_BY = {"mlflow": "mlflow-skinny"}
+"""Modules of another name than what brings them, for where an extra is not installed."""
 
 LOOSE = {p.stem for part in ("tests", "benchmarks") for p in (ROOT / part).rglob("*.py")}
 LOOSE |= {"benchmarks"}
@@ -73,7 +75,7 @@ def foreign(folder: Path) -> dict[str, set[Path]]:
 
 def test_what_src_imports_is_declared_or_an_extra_of_the_package_that_does() -> None:
     for module, files in foreign(ROOT / "src").items():
-        names = distributions().get(module, {module})
+        names = distributions().get(module, {BROUGHT_BY.get(module, module)})
         if module in COMES_WITH or names & set(DECLARED):
             continue
         homes = [home for extra, home in EXTRA_OF.items() if names & set(EXTRAS[extra])]
