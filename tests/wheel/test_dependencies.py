@@ -69,6 +69,7 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
+@cache
 def foreign(folder: Path) -> dict[str, set[Path]]:
     """Return the modules of other people that the files of a folder import, and by whom."""
     files = sorted(folder.rglob("*.py"))
