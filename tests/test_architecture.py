@@ -176,3 +176,36 @@ def test_influence_and_features_reach_only_the_store_and_the_clusters() -> None:
         assert reached <= {
             f"icons_repro.features.{m}" for m in ("clustering", "neighbours", "rows")
         }
+
+
+def test_nothing_is_written_twice() -> None:
+    """Two functions with one body of two statements or more are one function."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                done = [s for s in node.body if not says_or_imports(s)]
+                if len(done) > 1 and max(map(size, done)) > 12:
+                    body = "\n".join(map(ast.dump, done))
+                    homes.setdefault(body, []).append(f"{path.relative_to(PACKAGE)}: {node.name}")
+    assert not [names for names in homes.values() if len(names) > 1]
+
+
+def says_or_imports(statement: ast.stmt) -> bool:
+    """Whether it is a docstring or an import."""
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant or isinstance(statement, (ast.Import, ast.ImportFrom))
+
+
+def size(statement: ast.stmt) -> int:
+    return sum(1 for _ in ast.walk(statement))
+
+
+def test_the_page_about_the_house_names_every_room() -> None:
+    text = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    tree = text.split("src/icons_repro/\n")[1].split("```")[0]
+    rooms = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    rooms |= {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
+    assert rooms
+    for room in sorted(rooms):
+        assert f" {room} " in tree, f"docs/architecture.md says nothing of {room}"

@@ -2,18 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forked import run_forked
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-ROOT = Path(__file__).parents[1]
 SELECTORS = "clip_score,el2n,coincide,self_sup,self_filter,less,tive"
 """Between them they read every feature that a model makes."""
 SETTINGS = [
@@ -38,13 +36,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = "prepare,warmup,extract,score,select,finetune,evaluate,report,export"
     ways = ([f"stages=[{stages}]"], ["-m", f"selector={SELECTORS}", "stages=[select]"])
     for way in ways:
-        result = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *way, *SETTINGS],
-            env=os.environ | {"ICONS_OUTPUT": str(folder), "OMP_NUM_THREADS": "1"},
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
+        environment = os.environ | {"ICONS_OUTPUT": str(folder), "OMP_NUM_THREADS": "1"}
+        result = run_forked([*way, *SETTINGS], folder, environment)
         assert result.returncode == 0, result.stderr[-3000:]
     return folder
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.icons_engine import compose_once_for_both
 from icons_repro.config import (
@@ -124,6 +124,15 @@ def test_a_misspelt_key_on_the_command_line_names_the_nearest_one(tmp_path: Path
     assert result.returncode == 1
     assert "did you mean finetune.learning_rate?" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_no_right_key_is_named_as_the_one_that_was_meant() -> None:
+    """What Hydra cannot override may still be a key, or a group."""
+    config = OmegaConf.create({"selector": {"rule": "vote"}, "seed": 0})
+    for key in ("selector", "selector.rule", "seed"):
+        message = f"Could not override '{key}'. It is no leaf."
+        assert explain_override(message, config) == message
+    assert "did you mean seed?" in explain_override("Could not override 'sed'.", config)
 
 
 @pytest.mark.parametrize(

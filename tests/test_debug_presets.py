@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_forked
 from test_choices import CONF, composed, named
 
 from icons_repro.config import typed
 from icons_repro.graph import Graph
 
-ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("debug_*.yaml"))
 SETUPS = ["tiny", "llava_665k", "custom"]
 WORLD = ["data.world.pool_size=300", "data.world.validation_rows=4", "data.world.test_rows=8"]
@@ -26,9 +24,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All presets that train, as one sweep over a small world: the world and the base once."""
     folder = tmp_path_factory.mktemp("debug")
     sweep = "experiment=debug_one_batch,debug_overfit,debug_profile,debug_anomaly"
-    command = [sys.executable, "-m", "icons_repro", "-m", sweep, "selector=random", *WORLD]
     environment = os.environ | {"ICONS_OUTPUT": str(folder), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    result = run_forked(["-m", sweep, "selector=random", *WORLD], folder, environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder
 

@@ -109,6 +109,7 @@ def test_the_screen_ends_with_the_table_the_files_and_what_to_try(output: Path) 
         assert words in screen
     shown = (output / "screen.txt").read_text() + (output / "errors.txt").read_text()
     assert "Warning" not in shown
+    assert ".part" not in shown  # no name of what is half written
 
 
 def test_the_page_holds_all_rows_and_every_answer_with_its_picture(output: Path) -> None:

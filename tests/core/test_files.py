@@ -1,5 +1,6 @@
 """A file is whole or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,15 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         yours.write_bytes(b"yours")
     assert path.read_bytes() == b"mine"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash of the machine may leave the name with nothing in it."""
+    seen: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda n: (seen.append("fsync"), fsync(n))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (seen.append("replace"), replace(a, b))[1])
+    write_json(tmp_path / "manifest.json", {"files": {}})
+    assert seen == ["fsync", "replace"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 
 from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.stop import SIGNALS, Stopped, heed_signals
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.extract import extract
 from icons_repro.gradients.per_sample import PerSampleGradients
@@ -179,6 +181,33 @@ def test_a_finished_store_is_not_computed_again(
     extracted(model, tmp_path / "s", batches(1))
     monkeypatch.setattr("icons_repro.gradients.per_sample.answer_losses", None)
     assert bool(extracted(model, tmp_path / "s", batches(1)).ok.all())
+
+
+def test_told_to_stop_it_stops_at_once_and_a_rerun_goes_on_from_there(
+    model: PeftModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = extracted(model, tmp_path / "whole", batches())
+    asked: list[int] = []
+
+    def told(model: torch.nn.Module, batch: dict, **options: bool) -> torch.Tensor:
+        asked.append(int(batch["positions"][0]))
+        if len(asked) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer_losses(model, batch, **options)
+
+    monkeypatch.setattr("icons_repro.gradients.per_sample.answer_losses", told)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        heed_signals()
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            extracted(model, tmp_path / "s", batches())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(asked) == 3
+    store = extracted(model, tmp_path / "s", batches())
+    assert len(asked) < 3 + 4  # what was on disk is not taken again
+    assert torch.equal(store.read(), whole.read())
 
 
 def test_killed_at_any_moment_a_rerun_gives_the_same_bytes(tmp_path: Path) -> None:

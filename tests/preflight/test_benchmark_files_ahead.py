@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from graphs import composed
 from safetensors.numpy import save_file
 
+from icons_repro.config import typed
+from icons_repro.core.errors import ConfigError
 from icons_repro.preflight.files import check_local_benchmarks, checkpoint_problem
+from icons_repro.preflight.run import _benchmarks
 
 ROW = {"question_id": "q", "image": None, "question": "what ?", "answer": "red"}
 
@@ -34,6 +39,22 @@ def test_each_local_benchmark_is_read_and_a_bad_one_named(tmp_path: Path) -> Non
 def test_an_empty_folder_of_benchmarks_is_a_problem(tmp_path: Path) -> None:
     (finding,) = check_local_benchmarks(tmp_path, None)
     assert finding.level == "problem"
+
+
+def test_preflight_reads_the_benchmarks_that_the_run_would_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "bad", question_id="leave out")
+    own = ("data=custom", "data.json=pool.json", "stages=[preflight]")
+
+    def levels(folder: Path) -> dict[str, str]:
+        config = typed(composed(*own, f"benchmarks.folder={folder}"))
+        return {finding.what: finding.level for finding in _benchmarks(config, tmp_path / "cache")}
+
+    assert levels(tmp_path)["benchmark bad"] == "problem"
+    with pytest.raises(ConfigError, match=r"benchmarks\.folder"):
+        levels(tmp_path / "nowhere")
 
 
 def test_a_cut_checkpoint_is_found_by_its_headers(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,13 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forked import run_forked
 from rich.console import Console
 
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding, print_findings, would_fail
 from icons_repro.preflight.machine import check_devices, check_disk, check_memory, check_versions
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_only_a_problem_would_make_the_run_fail() -> None:
@@ -81,19 +78,8 @@ def test_the_stage_says_by_its_exit_code_whether_the_run_would_fail(
     pq.write_table(pa.Table.from_pylist([question]), tmp_path / "tests" / "mine.parquet")
     overrides = ["data=custom", "data.json=pool.json", "data.images=.", "targets.images=."]
     overrides += ["benchmarks.folder=tests"]
-    result = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "run.py",
-            "stages=[preflight]",
-            "targets.folder=targets",
-            *overrides,
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-    )
+    words = ["stages=[preflight]", "targets.folder=targets", *overrides]
+    result = run_forked(words, tmp_path, {**os.environ, "COLUMNS": "200"})
     assert result.returncode == code, result.stderr
     assert said in result.stdout
     assert "Traceback" not in result.stderr

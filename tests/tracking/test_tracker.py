@@ -277,4 +277,7 @@ def test_a_logger_without_its_package_is_refused_with_what_installs_it(
         with pytest.raises(ConfigError, match=rf"logger={name} needs .*: pip install") as refused:
             check_loggers(LoggerSettings(**{name: True}))
         assert "\n" not in str(refused.value)
-    check_loggers(LoggerSettings(csv=True))
+    monkeypatch.setattr(mirrors, "find_spec", lambda name: name != "alembic" or None)
+    with pytest.raises(ConfigError, match="logger=mlflow needs alembic"):
+        check_loggers(LoggerSettings(mlflow=True))
+    check_loggers(LoggerSettings(csv=True, tensorboard=True))

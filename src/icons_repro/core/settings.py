@@ -330,7 +330,7 @@ class LoggerSettings:
     upload: bool = False
     """Send the run's selection, adapter and scores to W&B; else it gets their paths alone."""
     mlflow_uri: Name | None = None
-    """MLflow's server, or database. None: a file in the run's folder."""
+    """MLflow's server, or database. None: `mlflow.db` in the folder of all runs."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 KEY_DTYPE = np.dtype("S32")
 """A content key is 32 hexadecimal characters, kept as ASCII bytes: 32 bytes a row."""
+IMAGE_TOKEN = "<image>"
+"""What stands for an image in LLaVA's files, and in the chat templates that ship."""
 
 
 def content_key(raw: Mapping[str, Any]) -> str:

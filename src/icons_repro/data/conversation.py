@@ -20,8 +20,7 @@ from transformers import LlavaProcessor
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.types import Record
-from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.core.types import IMAGE_TOKEN, Record
 from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import image_sequence_length
 from icons_repro.models.tokenizer import without_token

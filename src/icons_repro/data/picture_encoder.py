@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from icons_repro.core.errors import DataError
-from icons_repro.core.types import Record
+from icons_repro.core.types import IMAGE_TOKEN, Record
 from icons_repro.data.chat import ChatTemplate, Spans
 from icons_repro.data.conversation import (
     ROLES,
@@ -25,7 +25,6 @@ from icons_repro.data.conversation import (
     EncodedConversation,
     turns_of,
 )
-from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.models.batches import IGNORE
 from icons_repro.models.families.base import Family, Pictures
 

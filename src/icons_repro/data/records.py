@@ -24,11 +24,10 @@ from icons_repro.core.errors import DataError
 from icons_repro.core.files import check_regular
 from icons_repro.core.progress import bar
 from icons_repro.core.settings import RecordPolicy
-from icons_repro.core.types import KEY_DTYPE, Record, content_key
+from icons_repro.core.types import IMAGE_TOKEN, KEY_DTYPE, Record, content_key
 from icons_repro.data.images import ImageFolder
 from icons_repro.data.json_rows import read_rows
 from icons_repro.data.validation import (
-    IMAGE_TOKEN,
     RowProblem,
     check_row,
     json_text,

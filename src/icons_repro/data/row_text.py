@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from icons_repro.core.types import Record
-from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.core.types import IMAGE_TOKEN, Record
 
 
 def row_text(record: Record) -> str:

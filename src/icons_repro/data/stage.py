@@ -119,6 +119,10 @@ class Targets(Step):
     source: Ref | None = None
     images: ImagesRef | None = None
 
+    def made_tasks(self, work: Work) -> list[str]:
+        """Return the tasks that the finished step holds, in order of name."""
+        return sorted(path.parent.name for path in work.path(self).glob("*/records.arrow"))
+
     def run(self, work: Work) -> Counts:
         """Write `TASK/records.arrow` for each task."""
         from icons_repro.data.target_tasks import build_targets, find_tasks

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from icons_repro.core.pictures import PictureError, check_name
-from icons_repro.core.types import dialogue
+from icons_repro.core.types import IMAGE_TOKEN, dialogue
 from icons_repro.data.images import ImageFolder
 
 SPEAKERS = ("human", "gpt")
 """Who speaks in even turns, and who in odd ones. No set: a row may hold a list as speaker."""
-IMAGE_TOKEN = "<image>"
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100

@@ -123,7 +123,7 @@ class TargetPass(SharedStep):
 
     def parts(self, work: Work) -> list[str]:
         """Name the tasks."""
-        return sorted(path.parent.name for path in work.path(self.targets).glob("*/records.arrow"))
+        return self.targets.made_tasks(work)
 
     def fill(self, work: Work, parts: Iterator[str]) -> None:
         """Run the tasks that come."""

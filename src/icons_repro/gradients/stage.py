@@ -82,7 +82,7 @@ class TargetGradients(Gradients):
 
     def parts(self, work: Work) -> list[str]:
         """Name the tasks."""
-        return sorted(path.parent.name for path in work.path(self.targets).glob("*/records.arrow"))
+        return self.targets.made_tasks(work)
 
     def fill(self, work: Work, parts: Iterator[str]) -> None:
         """Take the gradients of the tasks that come."""

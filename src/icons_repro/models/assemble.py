@@ -25,11 +25,11 @@ from transformers import (
 )
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.models.template import chat_template
 from icons_repro.models.tokenizer import load_tokenizer
 
 LANGUAGE_TYPES = ("llama", "qwen2", "mistral")
-IMAGE_TOKEN = "<image>"
 ROW_MULTIPLE = 64
 """Rows of the vocabulary come in multiples of this."""
 TURN_END = {"v1": "</s>", "llama3": "<|eot_id|>", "qwen": "<|im_end|>"}

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.data.encoders import make_encoder, require_ends
 from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 from icons_repro.models.template import chat_template
-
-OUR_IMAGE_TOKEN = "<image>"
-"""What the package's own chat templates write for an image."""
 
 
 def link_model(
@@ -62,8 +60,8 @@ def change_images(processor: Any, settings: Mapping[str, Any]) -> None:
 
 
 def _require_our_token(template: str, title: str, processor: Any) -> None:
-    if processor.image_token != OUR_IMAGE_TOKEN:
+    if processor.image_token != IMAGE_TOKEN:
         raise ConfigError(
-            f"model.template={template} writes {OUR_IMAGE_TOKEN} for an image, and {title} reads "
+            f"model.template={template} writes {IMAGE_TOKEN} for an image, and {title} reads "
             f"{processor.image_token}: leave model.template=null, which takes the folder's own."
         )

@@ -12,7 +12,7 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.errors import UserError
 from icons_repro.core.refs import existing
 from icons_repro.core.settings import FEW_STEPS
-from icons_repro.data.validation import IMAGE_TOKEN
+from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.experiment import FULL, RANDOM, Experiment
 from icons_repro.graph import Graph
 from icons_repro.preflight.cost import counts, memory_by_part, stage_costs

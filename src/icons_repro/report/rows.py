@@ -39,6 +39,10 @@ class SweepRow:
         """The seeds, once for each run."""
         return tuple(sorted(replicate.seed for replicate in self.replicates))
 
+    def estimate(self, measure: str) -> Estimate | None:
+        """Return what the row has of a measure, as tables head it."""
+        return self.above_blind if measure.startswith("above") else self.relative
+
 
 @dataclass(frozen=True)
 class Measurer:

@@ -20,7 +20,7 @@ from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Step
 from icons_repro.report.lines import Line
 from icons_repro.report.tables import Results
-from icons_repro.tracking import About, Product, Sheet, Tracker
+from icons_repro.tracking import About, Product, Sheet, Tracker, mirrors
 
 EACH = 6
 """Rows shown of each kind."""
@@ -32,7 +32,7 @@ JOB_TYPES = ("evaluate", "finetune", "select", "pretrain")
 REFERENCES = "references"
 """Folder of the references' runs, beside those of the experiments."""
 DONE = "shown"
-"""Says that a reference's curve has been shown."""
+"""Names the loggers that have been shown a reference's curve."""
 
 
 def about(config: RunConfig, folder: Path, sweep: str = "") -> About:
@@ -46,18 +46,21 @@ def about(config: RunConfig, folder: Path, sweep: str = "") -> About:
         config=json.loads(json.dumps(config, default=vars)),
         job_type=next(worked, "prepare"),
         tags=(names.setup, f"{config.scale} scale", names.selector, f"{100 * config.budget:g}%"),
+        runs=Path(config.paths.output) / "runs",
     )
 
 
 def show_reference(
     line: Line, scores: Results, config: RunConfig, cache: Cache, sweep: str
 ) -> None:
-    """Show a reference's curve and scores once, whichever run comes first."""
+    """Show a reference's curve and scores once to each logger, whichever run comes first."""
     adapter = line.adapter
     name = f"{line.name}-s{config.seed}"
     runs = Path(config.paths.output) / "runs" / config.names.setup
     folder = runs / REFERENCES / f"{name}-{adapter.fingerprint}"
-    if (folder / DONE).is_file():
+    loggers = set(mirrors.chosen(config.logger))
+    seen = set((folder / DONE).read_text().split()) if (folder / DONE).is_file() else set()
+    if loggers <= seen:
         return
     whose = about(config, folder, sweep)
     tags = (*whose.tags[:2], line.name)
@@ -65,7 +68,7 @@ def show_reference(
     with Tracker(own, config.logger) as tracker:
         tracker.replay("finetune", cache.path(adapter) / "metrics.jsonl")
         tracker.summary({"benchmarks": scores})
-    (folder / DONE).touch()
+    (folder / DONE).write_text(" ".join(sorted(loggers | seen)) + "\n")
 
 
 def score_sheet(lines: Mapping[str, Results], blind: Mapping[str, float]) -> Sheet:

@@ -13,7 +13,6 @@ from icons_repro.report.chart_specs import short
 from icons_repro.report.charts import HALF, Chart, chart
 from icons_repro.report.lines import FULL, RANDOM
 from icons_repro.report.overlap import chosen
-from icons_repro.report.rows import SweepRow
 from icons_repro.report.runs import BLIND
 from icons_repro.report.sweep import Sweep
 from icons_repro.report.sweep_costs import choosing_seconds
@@ -37,10 +36,6 @@ def interval_of(estimate: Estimate) -> dict[str, float | None]:
     }
 
 
-def _measured(row: SweepRow, measure: str) -> Estimate | None:
-    return row.above_blind if measure.startswith("above") else row.relative
-
-
 def _named(names: Sequence[str]) -> dict[str, str]:
     """Return names that fit beside an axis, each still another."""
     found: dict[str, str] = {}
@@ -54,7 +49,7 @@ def _named(names: Sequence[str]) -> dict[str, str]:
 
 def _ranking(sweep: Sweep, measure: str) -> Chart | None:
     shown = [row for row in sweep.rows if row.method != BLIND]
-    known = [(row, e) for row in shown if (e := _measured(row, measure))]
+    known = [(row, e) for row in shown if (e := row.estimate(measure))]
     labels = _named([row.method for row, _ in known])
     rows = [
         {"method": labels[row.method], "kind": "reference" if row.method == FULL else "method"}
@@ -109,7 +104,7 @@ def curve_of(group: Sequence[Sweep], measure: str) -> Chart | None:
     labels = _named([name for name in methods if name not in (FULL, BLIND)])
     for sweep in group:
         for row in sweep.rows:
-            if row.method in labels and (estimate := _measured(row, measure)):
+            if row.method in labels and (estimate := row.estimate(measure)):
                 own = {"method": labels[row.method], "budget": round(100 * sweep.budget, 4)}
                 rows.append(own | interval_of(estimate))
     if len({row["budget"] for row in rows}) < 2:

@@ -124,11 +124,6 @@ def measure_of(group: Sequence[Sweep]) -> str:
     return "above blind %" if scored and all(s.blind_over for s in scored) else "Rel. %"
 
 
-def value_of(row: SweepRow, measure: str) -> Any:
-    """Return a row's estimate of a measure."""
-    return row.above_blind if measure.startswith("above") else row.relative
-
-
 def matrix(group: Sequence[Sweep]) -> TABLE:
     """Return methods by budgets, the best of each budget in bold, marked where it beats random."""
     measure = measure_of(group)
@@ -147,12 +142,12 @@ def matrix(group: Sequence[Sweep]) -> TABLE:
 
 
 def _best(sweep: Sweep, measure: str) -> str:
-    known = [(e.value, r.method) for r in sweep.rows if (e := value_of(r, measure))]
+    known = [(e.value, r.method) for r in sweep.rows if (e := r.estimate(measure))]
     return max([k for k in known if k[1] not in (FULL, BLIND)], default=(0.0, ""))[1]
 
 
 def _matrix_cell(row: SweepRow | None, measure: str, leader: bool) -> dict[str, Any]:
-    estimate = value_of(row, measure) if row else None
+    estimate = row.estimate(measure) if row else None
     if row is None or estimate is None:
         return {"text": DASH}
     mark = next((f" {mark}" for level, mark in MARKS if row.p_value < level), "")

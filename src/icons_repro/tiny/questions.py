@@ -43,7 +43,7 @@ class Question:
     def mislabelled(self, rng: np.random.Generator) -> Question:
         """Return the question with a plausible wrong answer."""
         wrong = [choice for choice in self.choices if choice != self.answer]
-        return replace(self, answer=_pick(wrong, rng))
+        return replace(self, answer=pick(wrong, rng))
 
 
 def ask(scene: Scene, rng: np.random.Generator) -> Question:
@@ -71,7 +71,8 @@ def stem_and_options(text: str) -> tuple[str, tuple[str, ...]]:
     return f"{stem}?", options
 
 
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+def pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    """Draw one of the options."""
     return options[int(rng.integers(0, len(options)))]
 
 
@@ -84,14 +85,14 @@ def _ask_dots(scene: Scene, rng: np.random.Generator) -> Question:
             "are there more dots in {0} or {1}?",
         )
         most = max(counts, key=lambda color: counts[color])
-        return Question(_pick(templates, rng).format(*sorted(counts)), most, (first, second))
-    color = _pick((first, second), rng)
+        return Question(pick(templates, rng).format(*sorted(counts)), most, (first, second))
+    color = pick((first, second), rng)
     templates = (
         "how many {0} dots are there?",
         "what is the number of {0} dots?",
         "how many dots are {0}?",
     )
-    return Question(_pick(templates, rng).format(color), str(counts[color]), DOT_NUMBERS)
+    return Question(pick(templates, rng).format(color), str(counts[color]), DOT_NUMBERS)
 
 
 def _ask_spatial(scene: Scene, rng: np.random.Generator) -> Question:
@@ -102,15 +103,15 @@ def _ask_spatial(scene: Scene, rng: np.random.Generator) -> Question:
             "is the {0} at the top or bottom?",
             "is the {0} in the top or bottom half?",
         )
-        return Question(_pick(templates, rng).format(item["shape"]), item["row"], ROWS)
+        return Question(pick(templates, rng).format(item["shape"]), item["row"], ROWS)
     if kind == 1:
         templates = ("is the {0} on the left or right?", "is the {0} in the left or right half?")
-        return Question(_pick(templates, rng).format(item["shape"]), item["column"], COLUMNS)
+        return Question(pick(templates, rng).format(item["shape"]), item["column"], COLUMNS)
     if kind == 2:
         templates = ("what color is the {0}?", "what is the color of the {0}?")
-        return Question(_pick(templates, rng).format(item["shape"]), item["color"], tuple(RGB))
+        return Question(pick(templates, rng).format(item["shape"]), item["color"], tuple(RGB))
     templates = ("what is the {0} shape?", "which shape is {0}?", "what {0} object is shown?")
-    return Question(_pick(templates, rng).format(item["color"]), item["shape"], SHAPES)
+    return Question(pick(templates, rng).format(item["color"]), item["shape"], SHAPES)
 
 
 def _ask_bars(scene: Scene, rng: np.random.Generator) -> Question:
@@ -119,27 +120,27 @@ def _ask_bars(scene: Scene, rng: np.random.Generator) -> Question:
         extreme, words = (max, "highest") if rng.random() < 0.5 else (min, "lowest")
         color = extreme(bars, key=lambda c: bars[c])
         templates: tuple[str, ...] = ("which bar is the {0}?", "what color is the {0} bar?")
-        return Question(_pick(templates, rng).format(words), color, BAR_COLORS)
-    color = _pick(BAR_COLORS, rng)
+        return Question(pick(templates, rng).format(words), color, BAR_COLORS)
+    color = pick(BAR_COLORS, rng)
     templates = (
         "what is the value of the {0} bar?",
         "how high is the {0} bar?",
         "what value does {0} have?",
     )
-    return Question(_pick(templates, rng).format(color), str(bars[color]), BAR_NUMBERS)
+    return Question(pick(templates, rng).format(color), str(bars[color]), BAR_NUMBERS)
 
 
 def _ask_text(scene: Scene, rng: np.random.Generator) -> Question:
     letters: list[str] = scene.facts["letters"]
     if rng.random() < 0.25:
         templates: tuple[str, ...] = ("what does the text say?", "what is written here?")
-        others = [" ".join(_pick(LETTERS, rng) for _ in range(3)) for _ in range(3)]
+        others = [" ".join(pick(LETTERS, rng) for _ in range(3)) for _ in range(3)]
         answer = " ".join(letters)
-        return Question(_pick(templates, rng), answer, tuple(dict.fromkeys([answer, *others])))
+        return Question(pick(templates, rng), answer, tuple(dict.fromkeys([answer, *others])))
     place = int(rng.integers(0, 3))
     ordinal = ("first", "second", "last")[place]
     templates = ("what is the {0} letter?", "which letter comes {0}?", "what letter is {0}?")
-    return Question(_pick(templates, rng).format(ordinal), letters[place], LETTERS)
+    return Question(pick(templates, rng).format(ordinal), letters[place], LETTERS)
 
 
 def _ask_shape(scene: Scene, rng: np.random.Generator) -> Question:
@@ -152,9 +153,9 @@ def _ask_digit(scene: Scene, rng: np.random.Generator) -> Question:
     digit = int(scene.facts["digit"])
     if rng.random() < 0.25:
         templates: tuple[str, ...] = ("is the digit even or odd?", "is this number even or odd?")
-        return Question(_pick(templates, rng), ("even", "odd")[digit % 2], ("even", "odd"))
+        return Question(pick(templates, rng), ("even", "odd")[digit % 2], ("even", "odd"))
     templates = ("what digit is shown?", "which number is this?", "what digit is written here?")
-    return Question(_pick(templates, rng), str(digit), DIGITS)
+    return Question(pick(templates, rng), str(digit), DIGITS)
 
 
 _ASKERS: dict[str, Callable[[Scene, np.random.Generator], Question]] = {

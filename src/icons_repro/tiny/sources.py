@@ -19,6 +19,7 @@ from icons_repro.tiny.questions import (
     Question,
     ask,
     choice,
+    pick,
     presence,
 )
 from icons_repro.tiny.sampling import KINDS, Sampler
@@ -101,25 +102,25 @@ def draw_choice(kind: str, sampler: Sampler, rng: np.random.Generator) -> Draft:
 
 
 def _describe(sampler: Sampler, rng: np.random.Generator) -> Draft:
-    scene = sampler.draw(_any(KINDS, rng))
+    scene = sampler.draw(pick(KINDS, rng))
     prompts = ("describe the image", "what do you see here?", "tell me about the image")
-    return _told("describe", scene, _any(prompts, rng))
+    return _told("describe", scene, pick(prompts, rng))
 
 
 def _echo(sampler: Sampler, rng: np.random.Generator) -> Draft:
     """Caption one of very few scenes, its brightness changed a little: a near-duplicate."""
     few = np.random.default_rng(int(rng.integers(0, ECHOED_SCENES)))
-    scene = Sampler("pool", few).draw(_any(("dots", "spatial", "bars", "text"), few))
+    scene = Sampler("pool", few).draw(pick(("dots", "spatial", "bars", "text"), few))
     shifted = np.clip(scene.pixels.astype(np.int16) - rng.integers(0, 16), 0, 255)
     near = Scene(scene.kind, shifted.astype(np.uint8), scene.facts, scene.pixels)
-    return _told("echo", near, _any(("give a short caption", "write a caption"), rng))
+    return _told("echo", near, pick(("give a short caption", "write a caption"), rng))
 
 
 def _tint(sampler: Sampler, rng: np.random.Generator) -> Draft:
-    scene = sampler.draw(_any(("dots", "spatial", "bars", "text"), rng))
-    tint = _any(tuple(TINTS), rng)
+    scene = sampler.draw(pick(("dots", "spatial", "bars", "text"), rng))
+    tint = pick(tuple(TINTS), rng)
     prompts = ("what is the background color?", "what color is behind the objects?")
-    question = Question(_any(prompts, rng), tint, tuple(TINTS))
+    question = Question(pick(prompts, rng), tint, tuple(TINTS))
     return Draft("tint", tinted(scene, tint), (question,))
 
 
@@ -130,7 +131,7 @@ def _arithmetic(sampler: Sampler, rng: np.random.Generator) -> Draft:
 
 
 def _copy(sampler: Sampler, rng: np.random.Generator) -> Draft:
-    letters = [_any(LETTERS, rng) for _ in range(int(rng.integers(3, 7)))]
+    letters = [pick(LETTERS, rng) for _ in range(int(rng.integers(3, 7)))]
     if rng.random() < 0.5:
         return _text_only("copy", f"copy {' '.join(letters)}", " ".join(letters))
     return _text_only("copy", f"reverse {' '.join(letters)}", " ".join(reversed(letters)))
@@ -151,10 +152,6 @@ _CHAT = (
 def _chat(sampler: Sampler, rng: np.random.Generator) -> Draft:
     turns = rng.permutation(len(_CHAT))[: int(rng.integers(1, 4))]
     return Draft("chat", None, tuple(Question(*_CHAT[i], (_CHAT[i][1],)) for i in turns))
-
-
-def _any(options: tuple[str, ...], rng: np.random.Generator) -> str:
-    return options[int(rng.integers(0, len(options)))]
 
 
 def _told(skill: str, scene: Scene, prompt: str) -> Draft:

@@ -20,6 +20,13 @@ class About:
     config: Mapping[str, Any] = field(default_factory=dict)
     job_type: str = "evaluate"
     tags: tuple[str, ...] = ()
+    runs: Path | None = None
+    """Folder of all runs, for what a logger keeps of them together."""
+
+    @property
+    def shared(self) -> Path:
+        """Where that is kept: the folder of all runs, of a run alone its own."""
+        return self.runs or self.folder
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,12 @@ from typing import Any
 from icons_repro.core.settings import LoggerSettings
 from icons_repro.core.trees import flatten
 from icons_repro.tracking.about import About, Product, Sheet
+from icons_repro.tracking.mlflow import open_mlflow, store_of
 
 log = logging.getLogger(__name__)
+
+SCORES = ("/score", "relative/value")
+"""How the names of the numbers end that runs are compared by."""
 
 
 class LightningMirror:
@@ -23,31 +27,27 @@ class LightningMirror:
         self.kind = kind
         self.folder = about.folder / kind
         self._place = ""
+        self._config = _plain(about.config)
         self._logger: Any = None
         try:
             self._logger = self._open(about, settings)
-            self._logger.log_hyperparams(_plain(about.config))
+            self._logger.log_hyperparams(self._config)
         except Exception as error:  # whatever a logger's service or disk does
             self._give_up(error)
 
     def _open(self, about: About, settings: LoggerSettings) -> Any:
+        if self.kind == "mlflow":
+            self._place = store_of(about, settings)
+            return open_mlflow(about, settings)
         from lightning.pytorch import loggers
 
-        if self.kind == "mlflow":
-            uri = settings.mlflow_uri or f"sqlite:///{about.folder.absolute() / 'mlflow.db'}"
-            self._place = uri
-            tags = {"group": about.group, "job_type": about.job_type}
-            return loggers.MLFlowLogger(
-                experiment_name=settings.project,
-                run_name=about.name,
-                tracking_uri=uri,
-                tags=tags | dict.fromkeys(about.tags, "true"),
-                artifact_location=str(self.folder.absolute()),
-            )
         shutil.rmtree(self.folder, ignore_errors=True)  # the new run holds all of the old one
         self._place = str(self.folder)
-        kind = loggers.CSVLogger if self.kind == "csv" else loggers.TensorBoardLogger
-        return kind(str(about.folder), name=self.kind, version="")
+        if self.kind == "csv":
+            return loggers.CSVLogger(str(about.folder), name=self.kind, version="")
+        return loggers.TensorBoardLogger(
+            str(about.folder), name=self.kind, version="", default_hp_metric=False
+        )
 
     def log_step(self, stage: str, line: Mapping[str, float]) -> None:
         """Log one line under `stage/`, at the stage's own step."""
@@ -55,8 +55,13 @@ class LightningMirror:
         self._do("log_metrics", values, step=int(line["step"]))
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Log the final numbers at step 0."""
-        self._do("log_metrics", {k: float(v) for k, v in values.items() if _is_number(v)}, step=0)
+        """Log the final numbers at step 0; TensorBoard's table of runs shows the scores."""
+        numbers = {k: float(v) for k, v in values.items() if _is_number(v)}
+        if numbers:
+            self._do("log_metrics", numbers, step=0)
+        if self.kind == "tensorboard":
+            scores = {k: v for k, v in numbers.items() if k.endswith(SCORES)}
+            self._do("log_hyperparams", self._config, scores)
 
     def sheet(self, name: str, sheet: Sheet) -> None:
         """Lightning's loggers share no tables."""

@@ -8,13 +8,13 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import LoggerSettings
 from icons_repro.tracking.about import About, Mirror
 
-NEEDS = {
-    "wandb": (("wandb",), "wandb"),
-    "tensorboard": (("tensorboard", "tensorboardX"), "'icons-repro[tensorboard]'"),
-    "mlflow": (("mlflow",), "'icons-repro[mlflow]'"),
+NEEDS: dict[str, tuple[tuple[tuple[str, ...], ...], str]] = {
+    "wandb": ((("wandb",),), "wandb"),
+    "tensorboard": ((("tensorboard", "tensorboardX"),), "'icons-repro[tensorboard]'"),
+    "mlflow": ((("mlflow",), ("sqlalchemy",), ("alembic",)), "'icons-repro[mlflow]'"),
     "csv": ((), ""),
 }
-"""Of each logger: the packages of which it needs one, and what pip installs."""
+"""Of each logger: the packages that it needs, any one of each group, and what pip installs."""
 
 
 def chosen(settings: LoggerSettings) -> list[str]:
@@ -25,11 +25,13 @@ def chosen(settings: LoggerSettings) -> list[str]:
 def check_loggers(settings: LoggerSettings) -> None:
     """Raise `ConfigError` for a logger whose package is not installed."""
     for name in chosen(settings):
-        packages, install = NEEDS[name]
-        if packages and not any(find_spec(package) for package in packages):
-            raise ConfigError(
-                f"logger={name} needs {packages[0]}, which is not installed: pip install {install}"
-            )
+        groups, install = NEEDS[name]
+        for packages in groups:
+            if not any(find_spec(package) for package in packages):
+                raise ConfigError(
+                    f"logger={name} needs {packages[0]}, which is not installed: "
+                    f"pip install {install}"
+                )
 
 
 def open_mirrors(about: About, settings: LoggerSettings) -> list[Mirror]:

@@ -35,6 +35,7 @@ from icons_repro.core.settings import (
     TrainSettings,
 )
 from icons_repro.core.stop import deferred
+from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.core.work import OnMetrics
 from icons_repro.data.datamodule import (
     PoolDataModule,
@@ -44,7 +45,6 @@ from icons_repro.data.datamodule import (
     training_schedule,
 )
 from icons_repro.data.dataset import ConversationDataset
-from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.models.trainer import quiet_trainer

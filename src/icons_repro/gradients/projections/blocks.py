@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from typing_extensions import override
 
@@ -84,3 +86,8 @@ class BlockAccumulator:
         self._filled[block] += values.shape[1]
         if self._filled[block] == size:
             self._projection.add_blocks(self._out, block, self._open.pop(block))
+
+
+def first_and_last(draw: Callable[[int], Sequence[np.ndarray]], n_blocks: int) -> bytes:
+    """Return what is drawn for the first block and the last, as bytes."""
+    return b"".join(part.tobytes() for b in sorted({0, n_blocks - 1}) for part in draw(b))

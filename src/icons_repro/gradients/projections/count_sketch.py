@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projections.base import random_permutation, random_signs
-from icons_repro.gradients.projections.blocks import BlockProjection
+from icons_repro.gradients.projections.blocks import BlockProjection, first_and_last
 
 CPU_RUN = 2**14
 """Coordinates gathered at once on a CPU: a few rows of it stay in the cache."""
@@ -60,8 +60,7 @@ class CountSketch(BlockProjection):
 
     @override
     def probe(self) -> bytes:
-        blocks = sorted({0, self.n_blocks - 1})
-        return b"".join(part.tobytes() for b in blocks for part in self._draw(b))
+        return first_and_last(self._draw, self.n_blocks)
 
     def _draw(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """Return which coordinate of the block each bucket takes, and with which sign."""

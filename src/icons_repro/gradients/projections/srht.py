@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.projections.base import random_permutation, random_signs
-from icons_repro.gradients.projections.blocks import BlockProjection
+from icons_repro.gradients.projections.blocks import BlockProjection, first_and_last
 
 
 class Srht(BlockProjection):
@@ -42,8 +42,7 @@ class Srht(BlockProjection):
 
     @override
     def probe(self) -> bytes:
-        blocks = sorted({0, self.n_blocks - 1})
-        return b"".join(part.tobytes() for b in blocks for part in self._draw(b))
+        return first_and_last(self._draw, self.n_blocks)
 
     def _draw(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         signs = random_signs(self.seed, (block, 0), self.block_size)
