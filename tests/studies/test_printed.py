@@ -25,7 +25,7 @@ def test_rows_whose_printed_mean_is_another_are_named() -> None:
     assert "more than rounding apart: random, icons" in cells(FOLDER, UNSEEN).notes
 
 
-def test_one_row_of_ours_computed_by_hand() -> None:
+def test_one_row_computed_by_hand() -> None:
     (random,) = (row for row in rows_of(FOLDER, UNSEEN) if row.name == "random")
     scores = (50.2, 15.1, 25.2, 24.3, 27.6, 11.1, 49.8, 21.9)
     full = (55.4, 17.5, 28.9, 26.5, 31.1, 12.4, 52.4, 22.1)
