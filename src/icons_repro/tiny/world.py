@@ -8,7 +8,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from PIL import Image
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.progress import watched
-from icons_repro.tiny.benchmarks import TASKS, Task, make_rows
+from icons_repro.core.step import identity_of
+from icons_repro.tiny.benchmarks import Task
 from icons_repro.tiny.blind import BlindAnswerer
+from icons_repro.tiny.mixtures import rows_of, tasks_of
 from icons_repro.tiny.pool import PoolRow, make_pool, record_of
 from icons_repro.tiny.questions import Question
 from icons_repro.tiny.settings import WorldSettings
@@ -44,19 +45,20 @@ def build_world(out: Path, settings: WorldSettings) -> dict[str, Any]:
     """
     pool = make_pool(settings)
     count = settings.validation_rows
-    validation = {task.name: make_rows(task, "validation", count, settings) for task in TASKS}
-    test = {task.name: make_rows(task, "test", settings.test_rows, settings) for task in TASKS}
+    tasks = tasks_of(settings)
+    validation = {task.name: rows_of(task, "validation", count, settings) for task in tasks}
+    test = {task.name: rows_of(task, "test", settings.test_rows, settings) for task in tasks}
     _check_disjoint([row.draft for row in pool], _flat(validation), _flat(test))
 
     out.mkdir(parents=True, exist_ok=True)
     _write_pool(out, pool)
-    for task in TASKS:
+    for task in tasks:
         _write_target(out, task, validation[task.name])
         _write_benchmark(out, task, test[task.name])
     statement = _statement(settings, pool, validation, test)
     statement["sha256"] = _file_hashes(out)
     (out / "world.json").write_text(json.dumps(statement, indent=1) + "\n")
-    logger.info("tiny world: %d pool rows, %d tasks", len(pool), len(TASKS))
+    logger.info("tiny world: %d pool rows, %d tasks", len(pool), len(tasks))
     return statement
 
 
@@ -172,10 +174,10 @@ def _statement(
             "skills": dict(Counter(draft.skill for draft in test[task.name])),
             "blind": round(blind[task.name].score(_asked(test[task.name])), 4),
         }
-        for task in TASKS
+        for task in tasks_of(settings)
     }
     return {
-        "settings": asdict(settings),
+        "settings": identity_of(settings),
         "pool": {
             "rows": len(pool),
             "text_only": sum(row.draft.pixels is None for row in pool),
