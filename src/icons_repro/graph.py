@@ -32,6 +32,7 @@ from icons_repro.features.stage import (
     SelfFilter,
     TargetClipPass,
     TargetForwardPass,
+    VisionTokenPass,
 )
 from icons_repro.gradients.stage import (
     GradientRecipe,
@@ -331,6 +332,12 @@ class Graph:
     def coincide_pass(self) -> CoincidePass:
         """COINCIDE's attention outputs of the pool."""
         return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
+
+    @property
+    def vision_token_pass(self) -> VisionTokenPass:
+        """Image tokens of the pool in the base's first layers: ScalSelect and PRISM train none."""
+        made = {**self._pass, "warmup": None}
+        return VisionTokenPass(**made, depth=self.config.features.vision_depth)
 
     @property
     def _pass(self) -> dict[str, Any]:

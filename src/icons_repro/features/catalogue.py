@@ -84,6 +84,10 @@ def _several(*names: str) -> Callable[[Path, np.ndarray], dict[str, np.ndarray]]
     return lambda folder, usable: {name: _array(folder, name, usable) for name in names}
 
 
+def _vectors(*names: str) -> Callable[[Path, np.ndarray], dict[str, Array2D]]:
+    return lambda folder, usable: {name: _wide(folder, name, usable) for name in names}
+
+
 def _coincide(folder: Path, usable: np.ndarray) -> dict[str, Any]:
     return {"rows": _wide(folder, "rows", usable), "layers": _counts(folder)["layers"]}
 
@@ -118,6 +122,7 @@ FEATURES: dict[str, PoolFeature] = {
     "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
     "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
+    "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended", "mean")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),

@@ -44,7 +44,9 @@ from icons_repro.features.stage import (
     TargetClipPass,
     TargetPass,
     ValuePass,
+    VisionTokenPass,
 )
+from icons_repro.features.vision_tokens import VisionTokens
 from icons_repro.models.encoders import load_clip
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
@@ -55,6 +57,7 @@ FACTS = "facts.json"
 TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
+    "vision_tokens": "image tokens",
     "clip": "images and texts",
     "target_forward": "hidden states of the targets",
     "target_clip": "images and texts of the targets",
@@ -127,6 +130,8 @@ def _load(step: Any, work: Work) -> FeaturePass:
         pool, base = work.path(step.pool), work.path(step.base)
         dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
         return CoincideFeatures(model, prompt_length(dataset.encoder), step.layers, step.dtype)
+    if isinstance(step, VisionTokenPass):
+        return VisionTokens(model, step.depth, dtype=step.dtype)
     if isinstance(step, ValuePass):
         return ForwardValues(model, load_file(work.out / DIRECTIONS)["vectors"])
     return ForwardStatistics(model, step.dtype)
