@@ -30,6 +30,7 @@ from icons_repro.features.stage import (
     CoincidePass,
     ForwardPass,
     SelfFilter,
+    SpectrumPass,
     TargetClipPass,
     TargetForwardPass,
     VisionTokenPass,
@@ -332,6 +333,11 @@ class Graph:
     def coincide_pass(self) -> CoincidePass:
         """COINCIDE's attention outputs of the pool."""
         return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
+
+    @property
+    def spectrum_pass(self) -> SpectrumPass:
+        """Singular values of the pool's token states."""
+        return SpectrumPass(**self._pass)
 
     @property
     def vision_token_pass(self) -> VisionTokenPass:

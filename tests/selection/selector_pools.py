@@ -11,6 +11,7 @@ from icons_repro.core.types import InfluenceMatrix, Pool
 from icons_repro.selection.clip_score import ClipScore
 from icons_repro.selection.coincide import Coincide
 from icons_repro.selection.d2_pruning import D2Pruning
+from icons_repro.selection.datatailor import DataTailor
 from icons_repro.selection.el2n import EL2N
 from icons_repro.selection.full import Full
 from icons_repro.selection.icons import RULES, Icons
@@ -63,6 +64,8 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "scalselect": ScalSelect,
     "prism": Prism,
     "prism_proportional": lambda: Prism(text_only="proportional"),
+    "datatailor": DataTailor,
+    "datatailor_sampled": lambda: DataTailor(ward_rows=4, cut=0.5),
     "less": Less,
     "less_single": lambda: Less(tasks=["mme"], influence="influence"),
     "round_robin": RoundRobin,
@@ -126,6 +129,8 @@ def random_pool(
         "hidden_mean": draw(5),
         "coincide": {"rows": np.tanh(draw(2 * 2 * 3)).astype(np.float16), "layers": 2},
         "vision_tokens": {"attended": tokens, "mean": tokens[:, ::-1].copy()},
+        "spectrum": {"entropy": abs(draw()), "top_share": abs(draw()), "last": draw(5)},
+        "rounds": rng.integers(1, 5, n).astype(np.float32),
         "truth": {"on_target": rng.random(n) < 0.5, "mislabelled": rng.random(n) < 0.2},
         "self_filter": {"difficulty": draw()},
         "instance_gradients": {"rows": draw(7), "norms": abs(draw())},

@@ -36,11 +36,13 @@ from icons_repro.features.forward_value import (
 )
 from icons_repro.features.predict import FeaturePass, run_pass
 from icons_repro.features.self_filter import train_score_net
+from icons_repro.features.spectrum import SpectrumFeatures
 from icons_repro.features.stage import (
     ClipPass,
     CoincidePass,
     PoolPass,
     SelfFilter,
+    SpectrumPass,
     TargetClipPass,
     TargetPass,
     ValuePass,
@@ -57,6 +59,7 @@ FACTS = "facts.json"
 TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
+    "spectrum": "singular values",
     "vision_tokens": "image tokens",
     "clip": "images and texts",
     "target_forward": "hidden states of the targets",
@@ -130,6 +133,8 @@ def _load(step: Any, work: Work) -> FeaturePass:
         pool, base = work.path(step.pool), work.path(step.base)
         dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
         return CoincideFeatures(model, prompt_length(dataset.encoder), step.layers, step.dtype)
+    if isinstance(step, SpectrumPass):
+        return SpectrumFeatures(model, step.dtype)
     if isinstance(step, VisionTokenPass):
         return VisionTokens(model, step.depth, dtype=step.dtype)
     if isinstance(step, ValuePass):

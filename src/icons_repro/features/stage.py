@@ -78,6 +78,13 @@ class CoincidePass(LlavaPass):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumPass(LlavaPass):
+    """Singular values of every row's token states."""
+
+    stage = "spectrum"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class VisionTokenPass(LlavaPass):
     """Image tokens of every row after the language model's first layers."""
 
