@@ -30,8 +30,10 @@ from icons_repro.features.stage import (
     CoincidePass,
     ForwardPass,
     SelfFilter,
+    SpectrumPass,
     TargetClipPass,
     TargetForwardPass,
+    VisionTokenPass,
 )
 from icons_repro.gradients.stage import (
     GradientRecipe,
@@ -331,6 +333,17 @@ class Graph:
     def coincide_pass(self) -> CoincidePass:
         """COINCIDE's attention outputs of the pool."""
         return CoincidePass(**self._pass, layers=self.config.features.coincide_layers)
+
+    @property
+    def spectrum_pass(self) -> SpectrumPass:
+        """Singular values of the pool's token states."""
+        return SpectrumPass(**self._pass)
+
+    @property
+    def vision_token_pass(self) -> VisionTokenPass:
+        """Image tokens of the pool in the base's first layers: ScalSelect and PRISM train none."""
+        made = {**self._pass, "warmup": None}
+        return VisionTokenPass(**made, depth=self.config.features.vision_depth)
 
     @property
     def _pass(self) -> dict[str, Any]:

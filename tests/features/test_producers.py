@@ -163,12 +163,17 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     usable, images = RecordTable(table).usable, RecordTable(table).image_counts
     assert np.flatnonzero(~usable)[:4].tolist() == [2, 6, 99, 158]
     everything = np.ones(len(usable), dtype=bool)
-    for name in ("forward_stats", "coincide", "instance_gradients", "self_filter", "hidden_mean"):
+    whole = ("forward_stats", "coincide", "instance_gradients", "self_filter", "hidden_mean")
+    for name in (*whole, "spectrum", "rounds"):
         found = FEATURES[name].load(obtain(g.feature(name), cache), everything)
         for array in found.values() if isinstance(found, dict) else [found]:
             if isinstance(array, np.ndarray):
                 rows = np.isfinite(array.reshape(len(usable), -1)).all(axis=1)
                 np.testing.assert_array_equal(rows, usable, err_msg=name)
+    tokens = FEATURES["vision_tokens"].load(obtain(g.feature("vision_tokens"), cache), everything)
+    for rows in tokens.values():
+        shown = np.isfinite(rows[:]).all(axis=1)
+        np.testing.assert_array_equal(shown, usable & (images > 0))
     clip = FEATURES["clip"].load(obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
@@ -235,7 +240,7 @@ def test_selection_runs_on_every_made_feature(small) -> None:
     arguments = {"longest": {"of": "answers"}, "icons": {"rule": "direct_merge"}}
     for name in (
         *("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"),
-        *("icons", "icons_as_released"),
+        *("icons", "icons_as_released", "scalselect", "prism", "datatailor"),
     ):
         config = graph(f"selector={name}").config.selector
         extra = arguments.get(name, {})

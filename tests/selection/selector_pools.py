@@ -11,6 +11,7 @@ from icons_repro.core.types import InfluenceMatrix, Pool
 from icons_repro.selection.clip_score import ClipScore
 from icons_repro.selection.coincide import Coincide
 from icons_repro.selection.d2_pruning import D2Pruning
+from icons_repro.selection.datatailor import DataTailor
 from icons_repro.selection.el2n import EL2N
 from icons_repro.selection.full import Full
 from icons_repro.selection.icons import RULES, Icons
@@ -19,10 +20,12 @@ from icons_repro.selection.longest import Longest
 from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
+from icons_repro.selection.prism import Prism
 from icons_repro.selection.random import Random
 from icons_repro.selection.random_per_source import RandomPerSource
 from icons_repro.selection.released import Released
 from icons_repro.selection.round_robin import RoundRobin
+from icons_repro.selection.scalselect import ScalSelect
 from icons_repro.selection.self_filter import SelfFilter
 from icons_repro.selection.self_sup import SelfSup
 from icons_repro.selection.semdedup import SemDeDup
@@ -58,6 +61,11 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "coincide_clusters": lambda: Coincide(clusters=6, tau=0.01),
     "tive": Tive,
     "tive_excluding": lambda: Tive(scale=10.0, exclude_sources=["a"]),
+    "scalselect": ScalSelect,
+    "prism": Prism,
+    "prism_proportional": lambda: Prism(text_only="proportional"),
+    "datatailor": DataTailor,
+    "datatailor_sampled": lambda: DataTailor(ward_rows=4, cut=0.5),
     "less": Less,
     "less_single": lambda: Less(tasks=["mme"], influence="influence"),
     "round_robin": RoundRobin,
@@ -105,6 +113,8 @@ def random_pool(
     image[~has_image] = np.nan
     influence = draw(len(TASKS))
     influence[0] = rng.standard_normal(len(TASKS))  # no task is dead
+    tokens = draw(4)
+    tokens[~has_image] = np.nan
     half = max(1, n // 2)
     with np.errstate(over="ignore"):
         half_precision = draw(5).astype(np.float16)
@@ -118,6 +128,9 @@ def random_pool(
         "hidden_last": half_precision,
         "hidden_mean": draw(5),
         "coincide": {"rows": np.tanh(draw(2 * 2 * 3)).astype(np.float16), "layers": 2},
+        "vision_tokens": {"attended": tokens, "mean": tokens[:, ::-1].copy()},
+        "spectrum": {"entropy": abs(draw()), "top_share": abs(draw()), "last": draw(5)},
+        "rounds": rng.integers(1, 5, n).astype(np.float32),
         "truth": {"on_target": rng.random(n) < 0.5, "mislabelled": rng.random(n) < 0.2},
         "self_filter": {"difficulty": draw()},
         "instance_gradients": {"rows": draw(7), "norms": abs(draw())},

@@ -15,7 +15,18 @@ from icons_repro.selection.resolve import build_selector
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "selector").glob("*.yaml"))
 SELECTION = Path(inspect.getfile(Selector)).parent
-NOT_METHODS = {"__init__", "artifact", "base", "jobs", "mmd", "resolve", "sets", "stage"}
+NOT_METHODS = {
+    "__init__",
+    "artifact",
+    "base",
+    "centred",
+    "jobs",
+    "mmd",
+    "resolve",
+    "sets",
+    "stage",
+    "ward",
+}
 
 MAXIMIN = """
 import numpy as np

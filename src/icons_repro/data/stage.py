@@ -166,6 +166,28 @@ class AnswerWords(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Rounds(Step):
+    """The number of rounds of every row: a question and its answer are one."""
+
+    stage = "rounds"
+    group = "features"
+    light = True
+
+    pool: Pool
+
+    def run(self, work: Work) -> Counts:
+        """Write `rounds.npy`, float32 `[N]`, NaN for unusable rows."""
+        from icons_repro.data.records import RecordTable
+
+        table = RecordTable(work.path(self.pool) / "records.arrow")
+        rounds = np.full(len(table), np.nan, dtype=np.float32)
+        for i in np.flatnonzero(table.usable):
+            rounds[i] = len(table[int(i)].conversations) // 2
+        np.save(work.out / "rounds.npy", rounds)
+        return {"rows": len(table)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ReleasedKeys(Step):
     """The content keys of a published subset, and of the pool without ids."""
 

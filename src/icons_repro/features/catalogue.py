@@ -18,7 +18,7 @@ from icons_repro.core.files import read_json
 from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.step import Step
 from icons_repro.core.types import InfluenceMatrix
-from icons_repro.data.stage import AnswerWords
+from icons_repro.data.stage import AnswerWords, Rounds
 
 if TYPE_CHECKING:
     from icons_repro.features.rows import Array2D
@@ -84,6 +84,15 @@ def _several(*names: str) -> Callable[[Path, np.ndarray], dict[str, np.ndarray]]
     return lambda folder, usable: {name: _array(folder, name, usable) for name in names}
 
 
+def _vectors(*names: str) -> Callable[[Path, np.ndarray], dict[str, Array2D]]:
+    return lambda folder, usable: {name: _wide(folder, name, usable) for name in names}
+
+
+def _spectrum(folder: Path, usable: np.ndarray) -> dict[str, Array2D]:
+    numbers = {name: _array(folder, name, usable) for name in ("entropy", "top_share")}
+    return {**numbers, "last": _wide(folder, "last", usable)}
+
+
 def _coincide(folder: Path, usable: np.ndarray) -> dict[str, Any]:
     return {"rows": _wide(folder, "rows", usable), "layers": _counts(folder)["layers"]}
 
@@ -118,9 +127,12 @@ FEATURES: dict[str, PoolFeature] = {
     "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
     "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
+    "spectrum": PoolFeature(lambda g: g.spectrum_pass, _spectrum),
+    "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended", "mean")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),
+    "rounds": PoolFeature(lambda g: Rounds(pool=g.pool), _one("rounds")),
     "released_keys": PoolFeature(lambda g: g.released_keys, _released_keys),
     "instance_gradients": PoolFeature(lambda g: g.instance_gradients, _several("rows", "norms")),
 }

@@ -36,15 +36,19 @@ from icons_repro.features.forward_value import (
 )
 from icons_repro.features.predict import FeaturePass, run_pass
 from icons_repro.features.self_filter import train_score_net
+from icons_repro.features.spectrum import SpectrumFeatures
 from icons_repro.features.stage import (
     ClipPass,
     CoincidePass,
     PoolPass,
     SelfFilter,
+    SpectrumPass,
     TargetClipPass,
     TargetPass,
     ValuePass,
+    VisionTokenPass,
 )
+from icons_repro.features.vision_tokens import VisionTokens
 from icons_repro.models.encoders import load_clip
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
@@ -55,6 +59,8 @@ FACTS = "facts.json"
 TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
+    "spectrum": "singular values",
+    "vision_tokens": "image tokens",
     "clip": "images and texts",
     "target_forward": "hidden states of the targets",
     "target_clip": "images and texts of the targets",
@@ -127,6 +133,10 @@ def _load(step: Any, work: Work) -> FeaturePass:
         pool, base = work.path(step.pool), work.path(step.base)
         dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
         return CoincideFeatures(model, prompt_length(dataset.encoder), step.layers, step.dtype)
+    if isinstance(step, SpectrumPass):
+        return SpectrumFeatures(model, step.dtype)
+    if isinstance(step, VisionTokenPass):
+        return VisionTokens(model, step.depth, dtype=step.dtype)
     if isinstance(step, ValuePass):
         return ForwardValues(model, load_file(work.out / DIRECTIONS)["vectors"])
     return ForwardStatistics(model, step.dtype)

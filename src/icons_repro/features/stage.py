@@ -78,6 +78,23 @@ class CoincidePass(LlavaPass):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumPass(LlavaPass):
+    """Singular values of every row's token states."""
+
+    stage = "spectrum"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VisionTokenPass(LlavaPass):
+    """Image tokens of every row after the language model's first layers."""
+
+    stage = "vision_tokens"
+
+    depth: int
+    """Layer, from 1, after which all image tokens are averaged."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ClipPass(PoolPass):
     """CLIP's embedding of every row's image and text."""
 

@@ -1,0 +1,133 @@
+"""Image tokens equal the released code's steps, row by row, on a whole model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from benchmark_files import picture
+from family_toys import BUILDERS, write_toy
+from toy_parts import write_language, write_projector, write_vision
+
+from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import DataSettings
+from icons_repro.data.datamodule import open_dataset
+from icons_repro.data.records import build_records
+from icons_repro.features.vision_tokens import VisionTokens, most_attended
+from icons_repro.models.assemble import assemble
+from icons_repro.models.batches import IGNORE, model_inputs
+from icons_repro.models.llava import load_model
+
+QUESTIONS = ("how many birds", "what color is it", "is it red", "how many fly south")
+
+
+def row(i: int) -> dict:
+    tag = "<image>\n" if i % 4 else ""
+    turns = [
+        {"from": "human", "value": f"{tag}{QUESTIONS[i % 4]}?"},
+        {"from": "gpt", "value": ("red", "two birds", "it is")[i % 3]},
+    ]
+    if i % 3 == 0:
+        turns += [{"from": "human", "value": "is it"}, {"from": "gpt", "value": "two red"}]
+    return {"conversations": turns} | ({"image": f"{i}.png"} if tag else {})
+
+
+def write_rows(root: Path, n: int) -> None:
+    for i in range(n):
+        (root / f"{i}.png").write_bytes(picture(i))
+    (root / "pool.json").write_text(json.dumps([row(i) for i in range(n)]))
+    build_records(root / "pool.json", root, root)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory):
+    """Eight rows, two of them text, and where a LLaVA of two layers is."""
+    root = tmp_path_factory.mktemp("vision_tokens")
+    torch.manual_seed(0)
+    write_language(root / "language", "v1", initializer_range=0.4)
+    parts = {"vision": write_vision(root / "clip"), "projector": write_projector(root / "p.bin")}
+    assemble(root / "language", **parts, out=root / "llava", template="v1", dtype=torch.float32)
+    write_rows(root, 8)
+    dataset, collate = open_dataset(root, root, root / "llava", DataSettings())
+    return dataset, collate, root / "llava"
+
+
+@torch.no_grad()
+def literal(model, batch, share: float) -> torch.Tensor:
+    """ChangtiWu/ScalSelect, feature_extract_sft.py:215-288, of one row."""
+    out = model(
+        **model_inputs(batch), output_hidden_states=True, output_attentions=True, use_cache=False
+    )
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    image_id = model.config.image_token_id
+    vision = [i for i, token in enumerate(ids) if token == image_id]
+    user = [i for i in range(len(ids)) if ids[i] != image_id and labels[i] == IGNORE]
+    weights = out.attentions[0][0].mean(dim=0)[user][:, vision].mean(dim=0)
+    ordered, places = torch.sort(weights / weights.sum(), descending=True)
+    beyond = (ordered.cumsum(dim=0) > share).nonzero()
+    count = int(beyond[0]) + 1 if len(beyond) else len(vision)
+    return out.hidden_states[1][0][[vision[i] for i in places[:count].tolist()]].mean(dim=0)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+@torch.no_grad()
+def test_attended_tokens_are_those_of_the_released_code(opened, share) -> None:
+    dataset, collate, folder = opened
+    batch = collate([dataset[i] for i in range(8)])
+    found = VisionTokens(load_model(folder), share=share).rows(batch)
+    model = load_model(folder)
+    model.set_attn_implementation("eager")
+    for i in range(8):
+        if i % 4 == 0:
+            assert found["attended"][i].isnan().all()
+            continue
+        expected = literal(model, collate([dataset[i]]), share)
+        torch.testing.assert_close(found["attended"][i], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@torch.no_grad()
+def test_the_mean_is_over_all_image_tokens_after_the_layer_asked_for(opened, depth) -> None:
+    dataset, collate, folder = opened
+    batch = collate([dataset[i] for i in (0, 1, 2)])
+    found = VisionTokens(load_model(folder), depth).rows(batch)["mean"]
+    model = load_model(folder)
+    seen: list[torch.Tensor] = []
+    layer = model.model.language_model.layers[depth - 1]
+    layer.register_forward_hook(lambda m, a, out: seen.append(out))
+    model(**model_inputs(batch), use_cache=False)
+    assert found[0].isnan().all()
+    for i in (1, 2):
+        image = batch["input_ids"][i] == model.config.image_token_id
+        torch.testing.assert_close(found[i], seen[0][i][image].mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_token_that_passes_the_share_is_the_last_one_taken() -> None:
+    weights = torch.tensor([[[0.1, 0.6, 0.0, 0.3, 0.0]] * 5])
+    image = torch.tensor([[True, True, False, True, False]])
+    asking = torch.tensor([[False, False, True, False, False]])
+    for share, taken in ((0.5, [1]), (0.61, [1, 3]), (0.95, [0, 1, 3]), (1.0, [0, 1, 3])):
+        found = most_attended(weights, asking, image, share)
+        assert found[0].nonzero().flatten().tolist() == taken, share
+    assert not most_attended(weights, torch.zeros_like(asking), image, 0.9).any()
+    even = most_attended(torch.zeros_like(weights), asking, image, 0.5)
+    assert even[0].nonzero().flatten().tolist() == [0, 1]
+
+
+def test_a_depth_that_the_model_lacks_is_refused(opened) -> None:
+    with pytest.raises(ConfigError, match=r"features\.vision_depth=3: .* 2 layers"):
+        VisionTokens(load_model(opened[2]), 3)
+
+
+@pytest.mark.parametrize("model_type", sorted(BUILDERS))
+@torch.no_grad()
+def test_every_family_has_image_tokens(model_type: str, tmp_path: Path) -> None:
+    if model_type == "smolvlm":
+        pytest.importorskip("num2words", reason="SmolVLM's processor asks for it")
+    torch.manual_seed(0)
+    folder = write_toy(model_type, tmp_path / "toy")
+    write_rows(tmp_path, 3)
+    dataset, collate = open_dataset(tmp_path, tmp_path, folder, DataSettings())
+    found = VisionTokens(load_model(folder)).rows(collate([dataset[i] for i in range(3)]))
+    for values in found.values():
+        assert values.isfinite().all(dim=1).tolist() == [False, True, True]
