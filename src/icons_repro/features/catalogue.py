@@ -118,6 +118,7 @@ FEATURES: dict[str, PoolFeature] = {
     "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
     "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
+    "attention_trajectory": PoolFeature(lambda g: g.attention_trajectory, _one("trajectory")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),
