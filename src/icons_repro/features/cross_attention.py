@@ -27,8 +27,9 @@ class CrossAttention(FeaturePass):
 
     Source: BigML-CS-UCLA/XMAS, XMAS/get_trajectory.py:18-53 (scores), 121-134 (the slice, the sum
     over layers) and 284-288 (the values), with XMAS/scripts/inference/trajectory.sh:49-55. Theirs
-    has padding among the keys and the text, so that a row depends on its batch, and draws its
-    values at random (`svd_lowrank`); ours leaves padding out and takes them exactly. Where keys
+    has padding among the keys and the text, so that a row depends on its batch, begins the text one
+    token after the image's end, and draws its values at random (`svd_lowrank`); ours leaves padding
+    out, begins where the image ends, and takes them exactly. Where keys
     have fewer heads than queries, each key head is repeated for its queries (theirs repeats
     numbers, for models that it was not run with).
     """

@@ -23,6 +23,7 @@ from icons_repro.selection.sets import (
 
 ROWS_PER_CLUSTER = 665_298 / 1_000
 """The public code cuts LLaVA-665K into 1,000 clusters (XMAS/kmeans_clustering.py:108)."""
+ROWS_AT_ONCE = 65_536
 TOO_SMALL = 2
 """Clusters of so many rows or fewer are not drawn from."""
 
@@ -86,8 +87,11 @@ def trajectories(values: np.ndarray, count: int) -> np.ndarray:
             f"attention_trajectory is {values.shape}: it takes at least two points of a run and "
             f"{count} singular values ([N, T, K]); raise features.trajectory_points"
         )
-    sorted_up = np.sort(np.asarray(values, dtype=np.float32), axis=2)
-    return sorted_up[:, :, values.shape[2] - count :].sum(axis=2)
+    out = np.empty(values.shape[:2], dtype=np.float32)
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        upwards = np.sort(values[start : start + ROWS_AT_ONCE], axis=2)
+        out[start : start + ROWS_AT_ONCE] = upwards[:, :, values.shape[2] - count :].sum(axis=2)
+    return out
 
 
 def instability(path: np.ndarray) -> np.ndarray:
