@@ -44,6 +44,7 @@ from icons_repro.selection.self_filter import SelfFilter
 from icons_repro.selection.self_sup import SelfSup
 from icons_repro.selection.semdedup import SemDeDup
 from icons_repro.selection.tive import Tive
+from icons_repro.selection.xmas import Xmas
 
 BUDGET = 0.2
 PAPER = (SIZES[0], 22)
@@ -71,6 +72,7 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "semdedup": lambda: SemDeDup(iterations=3),
     "self_sup": lambda: SelfSup(iterations=3),
     "coincide": lambda: Coincide(iterations=3),
+    "xmas": lambda: Xmas(iterations=3),
     "d2_pruning (IVF256)": lambda: D2Pruning(index="IVF256,Flat", probes=4),
     "self_filter (IVF256)": lambda: SelfFilter(index="IVF256,Flat", probes=4),
 }
@@ -102,6 +104,8 @@ def make_features(name: str, rng: np.random.Generator, n: int, keys: np.ndarray)
         return {"rows": unit(np.tanh(blobs(rng, n, 40))).astype(np.float16), "layers": 5}
     if name == "instance_gradients":
         return {"rows": blobs(rng, n, 64), "norms": rng.random(n, dtype=np.float32)}
+    if name == "attention_trajectory":
+        return rng.random((n, 10, 5), dtype=np.float32)
     if name == "truth":
         return {"on_target": rng.random(n) < 0.2, "mislabelled": rng.random(n) < 0.1}
     if name == "self_filter":

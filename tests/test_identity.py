@@ -17,7 +17,7 @@ from icons_repro.engine.resources import of_step
 FEATURES = (
     *("influence", "influence_less", "influence_as_released", "validation_counts", "truth"),
     *("forward_stats", "coincide", "clip", "self_filter", "instance_gradients", "answer_words"),
-    "released_keys",
+    *("attention_trajectory", "released_keys"),
 )
 SOMEWHERE = {
     "how": ("threads", "workers", "devices", "token_budget", "batch_size", "resume_seconds"),

@@ -26,6 +26,8 @@ from icons_repro.evaluation.stage import Evaluate
 from icons_repro.export.stage import Export
 from icons_repro.features.extra import pool_feature
 from icons_repro.features.stage import (
+    AttentionPass,
+    AttentionTrajectory,
     ClipPass,
     CoincidePass,
     ForwardPass,
@@ -55,7 +57,7 @@ from icons_repro.selection.stage import Select
 from icons_repro.tiny.settings import WorldSettings
 from icons_repro.tiny.stage import Pretrain, World, tiny_base
 from icons_repro.tiny.weights import TINY_CLIP
-from icons_repro.training.stage import FineTune, FullRunWarmUp, SliceWarmUp
+from icons_repro.training.stage import FineTune, FullRunWarmUp, ProxyRun, SliceWarmUp
 
 
 class Graph:
@@ -344,6 +346,23 @@ class Graph:
         """Image tokens of the pool in the base's first layers: ScalSelect and PRISM train none."""
         made = {**self._pass, "warmup": None}
         return VisionTokenPass(**made, depth=self.config.features.vision_depth)
+
+    @property
+    def attention_trajectory(self) -> AttentionTrajectory:
+        """XMAS's singular values over a run of the selection model on the whole pool."""
+        c, count = self.config, self.config.features.trajectory_points
+        recipe = replace(c.finetune, regime="same_epochs")
+        proxy = ProxyRun(**self._trained, train=recipe, points=count)
+        made: dict[str, Any] = {
+            "pool": self.pool,
+            "base": self.selection_base,
+            "warmup": proxy,
+            "encoding": self.encoding,
+            "trainer": c.trainer,
+            "token_budget": c.features.token_budget,
+        }
+        points = [*range(1, count), None]
+        return AttentionTrajectory(point=tuple(AttentionPass(**made, point=p) for p in points))
 
     @property
     def _pass(self) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         f"features.clip={TINY_CLIP}",
         "warmup.train.epochs=1",
         "warmup.full_run_steps=3",
+        "features.trajectory_points=2",
+        "finetune.epochs=1",
         "projection.dim=64",
     )
     g.index = root / "files.json"
@@ -177,6 +179,21 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     clip = FEATURES["clip"].load(obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
+
+
+def test_a_trajectory_is_of_usable_rows_with_an_image_and_moves_as_the_proxy_trains(small) -> None:
+    g, cache = small
+    table = RecordTable(obtain(g.pool, cache) / "records.arrow")
+    step = g.feature("attention_trajectory")
+    found = FEATURES["attention_trajectory"].load(obtain(step, cache), np.ones(160, dtype=bool))
+    assert found.shape == (160, 2, 5)
+    shown = table.usable & (table.image_counts > 0)
+    np.testing.assert_array_equal(np.isfinite(found).all(axis=(1, 2)), shown)
+    assert (np.diff(found[shown], axis=2) <= 0).all()  # the largest first
+    assert (found[shown][:, 0, 0] != found[shown][:, 1, 0]).any()
+    points = [cache.path(read) for read in step.inputs.values()]
+    for place, folder in enumerate(points):
+        np.testing.assert_array_equal(np.load(folder / "values.npy"), found[:, place])
 
 
 @pytest.mark.parametrize(("source", "rule"), [("bm25", "round_robin_rows"), ("random", "knn")])

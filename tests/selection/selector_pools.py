@@ -30,6 +30,7 @@ from icons_repro.selection.self_filter import SelfFilter
 from icons_repro.selection.self_sup import SelfSup
 from icons_repro.selection.semdedup import SemDeDup
 from icons_repro.selection.tive import Tive
+from icons_repro.selection.xmas import Xmas
 
 TASKS = ("vqa", "mme/ocr", "mme/count")
 
@@ -66,6 +67,8 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "prism_proportional": lambda: Prism(text_only="proportional"),
     "datatailor": DataTailor,
     "datatailor_sampled": lambda: DataTailor(ward_rows=4, cut=0.5),
+    "xmas": Xmas,
+    "xmas_clusters": lambda: Xmas(clusters=4, singular_values=2),
     "less": Less,
     "less_single": lambda: Less(tasks=["mme"], influence="influence"),
     "round_robin": RoundRobin,
@@ -134,6 +137,7 @@ def random_pool(
         "truth": {"on_target": rng.random(n) < 0.5, "mislabelled": rng.random(n) < 0.2},
         "self_filter": {"difficulty": draw()},
         "instance_gradients": {"rows": draw(7), "norms": abs(draw())},
+        "attention_trajectory": abs(draw(4, 5)),
         "answer_words": rng.integers(1, 9, n),
         "released_keys": {"subset": keys[:half], "text": keys[:half], "pool_text": keys},
     }

@@ -194,6 +194,22 @@ def test_epochs_are_kept_as_they_ended_with_their_mean_rates(job: FitJob, tmp_pa
     assert epoch_rates(out) == pytest.approx(expected)
 
 
+def test_points_are_kept_at_equal_parts_of_the_run(job: FitJob, tmp_path: Path) -> None:
+    job = replace(job, train=replace(job.train, epochs=2))
+    points, epochs = folder(tmp_path, "points"), folder(tmp_path, "epochs")
+    fit(replace(job, keep_points=4), points)
+    fit(replace(job, keep_epochs=True), epochs)
+    kept = sorted(points.glob("point_*"))
+    assert [path.name for path in kept] == ["point_1", "point_2", "point_3"]
+    steps = [json.loads((path / "adapter.json").read_text())["steps"] for path in kept]
+    assert steps == [4, 8, 12]
+    for one, other in ((points / "point_2", epochs / "epoch_1"), (points, epochs)):
+        a, b = (load_file(path / "adapter_model.safetensors") for path in (one, other))
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    with pytest.raises(ConfigError, match=r"16 step.*at 17 points.*features\.trajectory_points"):
+        fit(replace(job, keep_points=17), folder(tmp_path, "short"))
+
+
 def test_a_run_stopped_early_stands_where_the_whole_run_stood_at_that_step(
     job: FitJob, tmp_path: Path
 ) -> None:

@@ -311,6 +311,9 @@ class FeatureSettings:
     """Padded tokens in one batch."""
     instance_parameters: Pattern = r"\.self_attn\..*\.lora_[AB]\."
     """Whose gradients TIVE reads: the attention's LoRA, in the run's `projection`."""
+    trajectory_points: Annotated[int, Within(2, 1000)] = 10
+    """At how many points of a run over the whole pool, by the fine-tuning recipe, XMAS watches its
+    proxy: so many forward passes. Its public scripts keep one every 200 steps of 32 rows."""
     released: Name | None = None
     """A published subset in LLaVA's JSON, for `selector=released`."""
     self_filter: SelfFilterSettings = field(default_factory=SelfFilterSettings)

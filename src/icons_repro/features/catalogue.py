@@ -129,6 +129,7 @@ FEATURES: dict[str, PoolFeature] = {
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
     "spectrum": PoolFeature(lambda g: g.spectrum_pass, _spectrum),
     "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended", "mean")),
+    "attention_trajectory": PoolFeature(lambda g: g.attention_trajectory, _one("trajectory")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),

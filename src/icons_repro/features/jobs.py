@@ -20,6 +20,7 @@ from icons_repro.data.datamodule import PassPlan, open_dataset
 from icons_repro.data.records import RecordTable
 from icons_repro.data.target_tasks import subtasks
 from icons_repro.features.arrays import FeatureArrays, finish
+from icons_repro.features.cross_attention import CrossAttention
 from icons_repro.features.embeddings import (
     ClipFeatures,
     CoincideFeatures,
@@ -38,6 +39,7 @@ from icons_repro.features.predict import FeaturePass, run_pass
 from icons_repro.features.self_filter import train_score_net
 from icons_repro.features.spectrum import SpectrumFeatures
 from icons_repro.features.stage import (
+    AttentionPass,
     ClipPass,
     CoincidePass,
     PoolPass,
@@ -52,6 +54,7 @@ from icons_repro.features.vision_tokens import VisionTokens
 from icons_repro.models.encoders import load_clip
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
+from icons_repro.training.checkpoint import point_folder
 from icons_repro.training.fit import FitJob
 from icons_repro.training.progress import predict_trainer
 
@@ -61,6 +64,7 @@ TITLES = {
     "coincide": "attention outputs",
     "spectrum": "singular values",
     "vision_tokens": "image tokens",
+    "cross_attention": "cross-modal attention",
     "clip": "images and texts",
     "target_forward": "hidden states of the targets",
     "target_clip": "images and texts of the targets",
@@ -137,6 +141,8 @@ def _load(step: Any, work: Work) -> FeaturePass:
         return SpectrumFeatures(model, step.dtype)
     if isinstance(step, VisionTokenPass):
         return VisionTokens(model, step.depth, dtype=step.dtype)
+    if isinstance(step, AttentionPass):
+        return CrossAttention(model)
     if isinstance(step, ValuePass):
         return ForwardValues(model, load_file(work.out / DIRECTIONS)["vectors"])
     return ForwardStatistics(model, step.dtype)
@@ -148,7 +154,10 @@ def _model(step: Any, work: Work) -> Any:
     device = trainer.device if trainer.bits else "cpu"
     dtype = getattr(torch, trainer.model_dtype)
     model: Any = load_model(work.path(step.base), dtype, device, trainer.bits)
-    return load_adapter(model, work.path(step.warmup)).eval() if step.warmup else model
+    if not step.warmup:
+        return model
+    point, run = getattr(step, "point", None), work.path(step.warmup)
+    return load_adapter(model, point_folder(run, point) if point else run).eval()
 
 
 def _pool_plan(step: PoolPass, work: Work, encoder: Any) -> PassPlan:

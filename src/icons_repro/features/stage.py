@@ -16,7 +16,7 @@ from icons_repro.core.step import Counts, SharedStep, Step, placement
 from icons_repro.core.work import Work
 from icons_repro.data.stage import Pool, Targets
 from icons_repro.models.stage import Base
-from icons_repro.training.stage import WarmUp
+from icons_repro.training.stage import ProxyRun, WarmUp
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,6 +92,43 @@ class VisionTokenPass(LlavaPass):
 
     depth: int
     """Layer, from 1, after which all image tokens are averaged."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AttentionPass(PoolPass):
+    """The top singular values of every row's cross-modal attention, at one point of a run."""
+
+    stage = "cross_attention"
+
+    base: Base
+    warmup: ProxyRun
+    point: int | None
+    """None is the run's end."""
+    encoding: DataSettings
+    trainer: TrainerSettings
+    token_budget: int = placement()
+
+    @property
+    def label(self) -> str:
+        """Which point."""
+        return f"point {self.warmup.points if self.point is None else self.point}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AttentionTrajectory(Step):
+    """The singular values of all points side by side, in the run's order."""
+
+    stage = "attention_trajectory"
+    group = "features"
+    light = True
+
+    point: tuple[AttentionPass, ...]
+
+    def run(self, work: Work) -> Counts:
+        """Write `trajectory.npy`, float32 `[N, points, K]`."""
+        from icons_repro.features.trajectory import gather_points
+
+        return gather_points([work.path(step) for step in self.point], work.out)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

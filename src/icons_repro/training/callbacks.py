@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import lightning as L
 import torch
 from peft import PeftModel
 
+from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json_lines
 from icons_repro.core.stop import Stopped, asked_to_stop, heed_signals
 from icons_repro.core.work import OnMetrics
-from icons_repro.training.checkpoint import epoch_folder, save_adapter
+from icons_repro.training.checkpoint import epoch_folder, point_folder, save_adapter
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.sharding import whole
 
@@ -111,14 +113,33 @@ def _mean_over_ranks(value: float, trainer: L.Trainer) -> float:
     return float(trainer.strategy.reduce(mine, reduce_op="mean"))
 
 
-class EpochAdapters(AfterMicroBatch):
-    """Write the adapter at the end of every epoch but the last, whose adapter is the run's own."""
+class KeptAdapters(AfterMicroBatch):
+    """Write the adapter as it stands after some optimizer steps, each into a folder of its own."""
 
-    def __init__(self, out: Path, epochs: int, steps: int) -> None:
-        self.folders = {steps // epochs * n: epoch_folder(out, n) for n in range(1, epochs)}
+    def __init__(self, folders: Mapping[int, Path]) -> None:
+        """`folders`: where, by the number of steps done."""
+        self.folders = folders
+
+    @classmethod
+    def of_epochs(cls, out: Path, epochs: int, steps: int) -> KeptAdapters:
+        """At the end of every epoch but the last, whose adapter is the run's own."""
+        return cls({steps // epochs * n: epoch_folder(out, n) for n in range(1, epochs)})
+
+    @classmethod
+    def of_points(cls, out: Path, points: int, steps: int) -> KeptAdapters:
+        """At the ends of `points` equal parts of the run but the last, whose adapter is its own.
+
+        Raises `ConfigError` for a run of fewer steps than points.
+        """
+        if steps < points:
+            raise ConfigError(
+                f"the run over the whole pool has {steps} step(s), and its adapter is wanted at "
+                f"{points} points: lower features.trajectory_points."
+            )
+        return cls({steps * n // points: point_folder(out, n) for n in range(1, points)})
 
     def after(self, trainer: L.Trainer, module: L.LightningModule, done: MicroBatch) -> None:
-        """Save after the optimizer step that ends an epoch; a resumed run writes the same again."""
+        """Save if this was such a step; a resumed run writes the same again."""
         assert isinstance(module, InstructionTuner)
         assert isinstance(module.model, PeftModel)
         folder = self.folders.get(trainer.global_step)

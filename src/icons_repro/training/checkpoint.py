@@ -67,6 +67,11 @@ def epoch_folder(warmup: Path, epoch: int) -> Path:
     return warmup / f"epoch_{epoch}"
 
 
+def point_folder(run: Path, point: int) -> Path:
+    """Return where the adapter stands as it was at a run's `point`, from 1."""
+    return run / f"point_{point}"
+
+
 def epoch_rates(warmup: Path) -> list[float]:
     """Return the mean learning rate of each epoch of a finished training run.
 

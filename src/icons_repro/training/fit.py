@@ -49,7 +49,7 @@ from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, checkpoint_layers, to_float32
 from icons_repro.models.trainer import quiet_trainer
 from icons_repro.models.vocabulary import Coverage, coverage, spread
-from icons_repro.training.callbacks import EpochAdapters, LoraCheck, MetricsWriter, ResumePoints
+from icons_repro.training.callbacks import KeptAdapters, LoraCheck, MetricsWriter, ResumePoints
 from icons_repro.training.checkpoint import (
     AtomicCheckpointIO,
     save_adapter,
@@ -97,6 +97,9 @@ class FitJob:
     """Optimizer steps to take of those planned; the learning rate goes on as if all were taken."""
     keep_epochs: bool = False
     """Keep the adapter of every epoch, in `epoch_N` beside the last one's."""
+    keep_points: int | None = None
+    """Keep the adapter at so many points of the run, evenly spread over its steps, in `point_N`
+    beside the last one's."""
 
     @classmethod
     def from_json(cls, text: str) -> FitJob:
@@ -290,7 +293,9 @@ def make_trainer(
     if job.lora:
         callbacks.append(LoraCheck())
     if job.keep_epochs:
-        callbacks.append(EpochAdapters(out, s.epochs, schedule.steps))
+        callbacks.append(KeptAdapters.of_epochs(out, s.epochs, schedule.steps))
+    if job.keep_points:
+        callbacks.append(KeptAdapters.of_points(out, job.keep_points, schedule.steps))
     callbacks.append(ResumePoints(out / RESUME, s.resume_seconds))
     alone = t.devices * t.num_nodes == 1
     return quiet_trainer(

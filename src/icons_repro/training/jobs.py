@@ -9,7 +9,13 @@ from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.selection.base import budget_to_k
 from icons_repro.training.fit import FitJob, counted, fit
-from icons_repro.training.stage import FineTune, FullRunWarmUp, LoraTraining, SliceWarmUp
+from icons_repro.training.stage import (
+    FineTune,
+    FullRunWarmUp,
+    LoraTraining,
+    ProxyRun,
+    SliceWarmUp,
+)
 
 
 def warm_up(step: SliceWarmUp, work: Work) -> Counts:
@@ -26,6 +32,12 @@ def part_of_full_run(step: FullRunWarmUp, work: Work) -> Counts:
     return _train(step, work, np.flatnonzero(usable), stop_after=step.stop_after)
 
 
+def proxy_run(step: ProxyRun, work: Work) -> Counts:
+    """Train on every usable row and keep the adapter at several points of that run."""
+    usable = RecordTable(work.path(step.pool) / "records.arrow").usable
+    return _train(step, work, np.flatnonzero(usable), keep_points=step.points)
+
+
 def fine_tune(step: FineTune, work: Work) -> Counts:
     """Train on the selected rows."""
     return _train(step, work, np.load(work.path(step.selection) / "positions.npy"))
@@ -37,6 +49,7 @@ def _train(
     positions: np.ndarray,
     keep_epochs: bool = False,
     stop_after: int | None = None,
+    keep_points: int | None = None,
 ) -> Counts:
     records = work.path(step.pool)
     np.save(work.out / "positions.npy", positions)
@@ -53,5 +66,6 @@ def _train(
         trainer=step.trainer,
         keep_epochs=keep_epochs,
         stop_after=stop_after,
+        keep_points=keep_points,
     )
     return counted(fit(job, work.out, work.on_metrics))

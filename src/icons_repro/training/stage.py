@@ -93,6 +93,29 @@ class FullRunWarmUp(WarmUp):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ProxyRun(WarmUp):
+    """A run over the whole pool that keeps its adapter at points spread over its steps.
+
+    XMAS watches its proxy at such points (BigML-CS-UCLA/XMAS, XMAS/scripts/train/finetune.sh,
+    `save_steps`).
+    """
+
+    points: int
+    """Adapters kept, the last one's included."""
+
+    @property
+    def label(self) -> str:
+        """How often it is looked at."""
+        return f"full run, {self.points} points"
+
+    def run(self, work: Work) -> Counts:
+        """Write an adapter folder."""
+        from icons_repro.training import jobs
+
+        return jobs.proxy_run(self, work)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FineTune(LoraTraining):
     """LoRA on a selection, with the same recipe for every method."""
 
@@ -126,7 +149,7 @@ def check_batches(steps: Iterable[Step]) -> None:
             check_batch("pretrain.train", recipe.settings.train, recipe.trainer)
         elif isinstance(step, SliceWarmUp):
             check_batch("warmup.train", step.train, step.trainer)
-        elif isinstance(step, FineTune | FullRunWarmUp):
+        elif isinstance(step, FineTune | FullRunWarmUp | ProxyRun):
             check_batch("finetune", step.train, step.trainer)
 
 
