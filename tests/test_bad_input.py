@@ -13,7 +13,7 @@ from test_config import ROOT, settings
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import ExecutorSettings
-from icons_repro.core.step import to_json
+from icons_repro.core.step_json import to_json
 from icons_repro.engine.executors import choose_executor
 from icons_repro.engine.ledger import Ledger
 from icons_repro.graph import Graph

@@ -11,9 +11,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from icons_repro.config import USED_DEVICES, RunConfig, defaults_of, register, typed
+from icons_repro.config import USED_DEVICES, RunConfig, register, typed
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.trees import flatten, targets
+from icons_repro.core.typed import defaults_of
 from icons_repro.engine.resources import Resources
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.tiny.settings import WorldSettings

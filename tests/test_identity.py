@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from graphs import CONF, graph
 
-from icons_repro.core.step import PLACEMENT, Step, from_json, ordered, to_json
+from icons_repro.core.step import PLACEMENT, Step, ordered
+from icons_repro.core.step_json import from_json, to_json
 from icons_repro.engine.executors import resolved
 from icons_repro.engine.resources import of_step
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
-from icons_repro.training.fit import FitJob
+from icons_repro.training.job import FitJob
 
 NOTICES = ("srun", "Warning", "Tip", "litlogger", "custom batch sampler", "OMP_NUM_THREADS",
            "is_gradient_checkpointing", "GPU available", "deprecated", ".part")  # fmt: skip
 TRAIN_AND_PASS = """
 import sys
 from pathlib import Path
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 job = FitJob.from_json(Path(sys.argv[1]).read_text())
 fit(job, Path(sys.argv[2]))
 if job.trainer.devices == 1:

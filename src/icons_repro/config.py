@@ -6,19 +6,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from pydantic import TypeAdapter, ValidationError
 
-from icons_repro.core.bounds import REFUSED, Count, Filled, Name, Seed, Share
+from icons_repro.core.bounds import Count, Filled, Name, Seed, Share
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.invocation import command
-from icons_repro.core.names import nearest, new_name
 from icons_repro.core.settings import (
     BenchmarkGroup,
     ExecutorSettings,
@@ -37,7 +35,13 @@ from icons_repro.core.settings import (
     TrainSettings,
     WarmupSettings,
 )
-from icons_repro.core.trees import TARGET, targets
+from icons_repro.core.typed import (
+    checked_part,
+    defaults_of,
+    refuse_classes,
+    refuse_unknown,
+    unknown,
+)
 from icons_repro.engine.resources import Resources, check_table
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.selection.resolve import build_selector
@@ -77,8 +81,6 @@ device (False), none (None)."""
 
 FOLDER_OF_RUNS = "the output folder's runs/"
 LONGEST_NAME = 100
-LONGEST = 60
-"""Characters of a wrong value that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,8 @@ def typed(config: DictConfig) -> RunConfig:
 
 def checked(tree: Mapping[str, Any]) -> RunConfig:
     """Check a config that is plain mappings by now; see `typed`."""
-    _refuse_classes(tree)
-    _refuse_unknown(tree, RunConfig, "")
+    refuse_classes(tree)
+    refuse_unknown(tree, RunConfig, "")
     settings: RunConfig = checked_part(RunConfig, tree, "")
     _check_parts(settings)
     return replace(settings, scale=scale_of(settings))
@@ -185,67 +187,6 @@ def _check_parts(settings: RunConfig) -> None:
         build_selector(selector)
 
 
-def checked_part(kind: type, tree: Any, prefix: str) -> Any:
-    """Return the settings that a part of a config holds. Raises `ConfigError` naming the key."""
-    if prefix and isinstance(tree, Mapping):
-        _refuse_unknown(tree, kind, f"{prefix}.")
-    try:
-        return _adapter(kind).validate_python(tree)
-    except ValidationError as error:
-        raise ConfigError(_complaint(error, prefix)) from error
-
-
-@cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _complaint(error: ValidationError, prefix: str) -> str:
-    """Say of the first thing that is wrong: key, value, and what it must be."""
-    first = error.errors()[0]
-    key = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])
-    if first["type"] == "missing":
-        return f"{key} is not set."
-    given = repr(first["input"])
-    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
-    colon = "" if first["type"] == REFUSED else ":"
-    return f"{key}={given}{colon} {first['msg'][:1].lower()}{first['msg'][1:]}."
-
-
-def _refuse_classes(tree: Mapping[str, Any]) -> None:
-    """Refuse a `_target_` anywhere but where a selector or a source is chosen: configs are data."""
-    for key in targets(tree):
-        if not re.fullmatch(r"(selector|influence|references\.\w+)\..+", key):
-            raise ConfigError(
-                f"{key}: only selector.{TARGET} and influence.{TARGET} name a class; "
-                "see docs/trust.md."
-            )
-
-
-def _refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:
-    hints = get_type_hints(settings)
-    names = [f.name for f in fields(settings)]
-    for key, value in tree.items():
-        if key not in names:
-            raise ConfigError(_unknown(f"{prefix}{key}", str(key), names))
-        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
-        if not inner or not isinstance(value, Mapping):
-            continue
-        named = {key: value}
-        if get_origin(hints[key]) is dict:
-            named = {f"{key}.{name}": entry for name, entry in value.items()}
-        for name, entry in named.items():
-            if isinstance(entry, Mapping):
-                _refuse_unknown(entry, inner[0], f"{prefix}{name}.")  # type: ignore[arg-type]
-
-
-def _unknown(key: str, word: str, known: Iterable[str]) -> str:
-    """Say that there is no `key`; `known` are the right words that `word` may be meant as."""
-    renamed = new_name(key)
-    hint = f"; it is {renamed} now." if renamed else nearest(word, known)
-    return f"unknown key {key}{hint}"
-
-
 def explain_override(message: str, config: DictConfig) -> str:
     """Add the nearest right key to Hydra's message about a key it does not know."""
     match = re.search(r"Could not override '([^']+)'", message)
@@ -253,7 +194,7 @@ def explain_override(message: str, config: DictConfig) -> str:
     known = keys + sorted({key.rsplit(".", 1)[0] for key in keys if "." in key})
     if not match or match[1] in known:
         return message
-    return _unknown(match[1], match[1], known)
+    return unknown(match[1], match[1], known)
 
 
 def as_dict(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
@@ -307,22 +248,6 @@ def _check_place(root: DictConfig) -> None:
         value = OmegaConf.select(root, key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key}={value!r} is no number.")
-
-
-def defaults_of(settings: type) -> dict[str, Any]:
-    """Return the defaults of a settings dataclass, nested ones included, as a plain dict."""
-    hints = get_type_hints(settings)
-    tree: dict[str, Any] = {}
-    for field in fields(settings):
-        if field.default is not MISSING:
-            tree[field.name] = field.default
-        elif field.default_factory is not MISSING:
-            made = field.default_factory()
-            plain = is_dataclass(made) and not isinstance(made, type)
-            tree[field.name] = asdict(made) if plain else made
-        elif is_dataclass(hints[field.name]):
-            tree[field.name] = defaults_of(hints[field.name])
-    return tree
 
 
 @cache

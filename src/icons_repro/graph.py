@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icons_repro.config import RunConfig, checked_part
+from icons_repro.config import RunConfig
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.refs import existing, file_ref, folder_ref, source_ref
 from icons_repro.core.settings import (
@@ -18,6 +18,7 @@ from icons_repro.core.settings import (
     RecordPolicy,
 )
 from icons_repro.core.step import Step
+from icons_repro.core.typed import checked_part
 from icons_repro.data.image_looks import ImageLooks
 from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets

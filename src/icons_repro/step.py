@@ -21,7 +21,8 @@ from icons_repro.core.claims import Heart
 from icons_repro.core.errors import UserError
 from icons_repro.core.faults import in_one_line
 from icons_repro.core.screen import quiet_third_parties
-from icons_repro.core.step import Step, from_json
+from icons_repro.core.step import Step
+from icons_repro.core.step_json import from_json
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 
 LEFT_TO_OTHERS = 3

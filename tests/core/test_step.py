@@ -13,7 +13,8 @@ from steps import Number, Settings, Shared
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.step import added, from_json, identity_of, ordered, to_json
+from icons_repro.core.step import added, identity_of, ordered
+from icons_repro.core.step_json import from_json, to_json
 
 
 def tree() -> Number:

@@ -28,7 +28,7 @@ from icons_repro.features.self_filter import (
 from icons_repro.models.batches import IGNORE
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora
-from icons_repro.training.fit import FitJob
+from icons_repro.training.job import FitJob
 
 SETTINGS = SelfFilterSettings(
     score_learning_rate=0.05,

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.step import from_json, ordered, to_json
+from icons_repro.core.step import ordered
+from icons_repro.core.step_json import from_json, to_json
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.evaluation.stage import Evaluate

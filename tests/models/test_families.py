@@ -38,7 +38,8 @@ from icons_repro.models.lora import (
 )
 from icons_repro.models.quantized import kept_whole
 from icons_repro.training.checkpoint import save_adapter
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
 LINEAR = ("llava_next", "llava_onevision", "smolvlm", "idefics3")

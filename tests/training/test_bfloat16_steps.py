@@ -13,7 +13,8 @@ from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSetting
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, projector
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 from icons_repro.training.module import InstructionTuner
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,7 +22,8 @@ from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
 from icons_repro.core.stop import STOPPED
 from icons_repro.data.records import RecordTable
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO = TrainerSettings(devices=2, strategy="ddp")
@@ -31,7 +32,8 @@ RUN_JOB = """
 import sys
 from pathlib import Path
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 heed_signals()
 try:
     fit(FitJob.from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
@@ -144,7 +146,8 @@ HAND = """
 import os, sys
 from pathlib import Path
 from icons_repro.training.worker import join
-from icons_repro.training.fit import FitJob, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob
 out = Path(sys.argv[2])
 if int(os.environ["RANK"]):
     (out.parent / "step.rank.part").is_symlink() or (out.parent / "step.rank.part").symlink_to(out)

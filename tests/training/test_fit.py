@@ -19,7 +19,8 @@ from icons_repro.data.datamodule import open_dataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, load_adapter
 from icons_repro.training.checkpoint import epoch_rates, load_moments
-from icons_repro.training.fit import FitJob, fit, plan_schedule
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob, plan_schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

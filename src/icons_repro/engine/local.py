@@ -25,7 +25,8 @@ from icons_repro.core.build import Options
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json
-from icons_repro.core.step import SharedStep, Step, from_json
+from icons_repro.core.step import SharedStep, Step
+from icons_repro.core.step_json import from_json
 from icons_repro.core.stop import STOPPED, born_deaf
 from icons_repro.engine.ledger import Ledger, State
 from icons_repro.engine.logs import describe, last_words, log_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from icons_repro.core.cache import Cache
 from icons_repro.core.files import write_text
-from icons_repro.core.step import Step, to_json
+from icons_repro.core.step import Step
+from icons_repro.core.step_json import to_json
 
 
 def log_of(cache: Cache, step: Step) -> Path:

@@ -55,7 +55,7 @@ from icons_repro.models.encoders import load_clip
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
 from icons_repro.training.checkpoint import point_folder
-from icons_repro.training.fit import FitJob
+from icons_repro.training.job import FitJob
 from icons_repro.training.progress import predict_trainer
 
 FACTS = "facts.json"

@@ -34,7 +34,8 @@ from icons_repro.training.checkpoint import (
     require_trained,
     whole_resume_point,
 )
-from icons_repro.training.fit import RESUME, FitJob, load_base, plan_schedule
+from icons_repro.training.fit import RESUME, load_base
+from icons_repro.training.job import FitJob, plan_schedule
 from icons_repro.training.module import model_groups, optimizer_of
 from icons_repro.training.progress import StageProgress
 

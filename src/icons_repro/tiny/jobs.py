@@ -13,7 +13,8 @@ from icons_repro.data.records import build_records
 from icons_repro.tiny.corpus import write_corpus
 from icons_repro.tiny.model import MAX_TOKENS, build_tiny_llava, save_tiny_llava, save_weights
 from icons_repro.tiny.stage import Pretrain
-from icons_repro.training.fit import FitJob, counted, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob, counted
 
 
 def pretrain(step: Pretrain, work: Work) -> Counts:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,6 @@ from icons_repro.core.files import read_json, write_json, write_text
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.settings import (
     FEW_STEPS,
-    DataSettings,
-    LoraSettings,
-    TrainerSettings,
-    TrainSettings,
 )
 from icons_repro.core.stop import deferred
 from icons_repro.core.types import IMAGE_TOKEN
@@ -42,7 +38,6 @@ from icons_repro.data.datamodule import (
     Schedule,
     accumulation,
     open_dataset,
-    training_schedule,
 )
 from icons_repro.data.dataset import ConversationDataset
 from icons_repro.models.llava import load_model
@@ -56,6 +51,7 @@ from icons_repro.training.checkpoint import (
     whole_resume_point,
 )
 from icons_repro.training.distributed import Place, local_rank, train_distributed
+from icons_repro.training.job import FitJob, plan_schedule, rows_of
 from icons_repro.training.module import InstructionTuner
 from icons_repro.training.progress import StageProgress
 from icons_repro.training.sharding import check_strategy, strategy_of
@@ -64,8 +60,6 @@ log = logging.getLogger(__name__)
 RESUME = "resume.ckpt"
 DONE = "training.json"
 """What was trained; written last."""
-COUNTED = ("rows", "steps", "trained_parameters", "unknown_words")
-"""What of it a step's manifest repeats."""
 PROFILERS: Mapping[str, Callable[..., Profiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -73,47 +67,6 @@ PROFILERS: Mapping[str, Callable[..., Profiler]] = {
 }
 PROFILE = "profile"
 """Lightning puts `fit-` before the profile's name, and `.txt` behind it."""
-
-
-@dataclass(frozen=True)
-class FitJob:
-    """Everything a training process needs; plain values, so that it travels as JSON."""
-
-    model_dir: str
-    records: str
-    """Folder with `records.arrow`."""
-    image_root: str
-    positions: str
-    """`.npy` file of pool positions, int64 `[k]`."""
-    seed: int
-    steps_as_rows: int | None = None
-    """With `train.regime=same_steps`: take the steps that this many rows would take."""
-    lora: LoraSettings | None = field(default_factory=LoraSettings)
-    """None trains every weight, for the tiny base alone."""
-    train: TrainSettings = field(default_factory=TrainSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    trainer: TrainerSettings = field(default_factory=TrainerSettings)
-    stop_after: int | None = None
-    """Optimizer steps to take of those planned; the learning rate goes on as if all were taken."""
-    keep_epochs: bool = False
-    """Keep the adapter of every epoch, in `epoch_N` beside the last one's."""
-    keep_points: int | None = None
-    """Keep the adapter at so many points of the run, evenly spread over its steps, in `point_N`
-    beside the last one's."""
-
-    @classmethod
-    def from_json(cls, text: str) -> FitJob:
-        """Read what `to_json` wrote."""
-        raw = json.loads(text)
-        raw["lora"] = LoraSettings(**raw["lora"]) if raw["lora"] else None
-        raw["train"] = TrainSettings(**raw["train"])
-        raw["data"] = DataSettings(**raw["data"])
-        raw["trainer"] = TrainerSettings(**raw["trainer"])
-        return cls(**raw)
-
-    def to_json(self) -> str:
-        """Return the job as JSON."""
-        return json.dumps(asdict(self), indent=2)
 
 
 def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str, Any]:
@@ -140,43 +93,6 @@ def fit(job: FitJob, out: Path, on_metrics: OnMetrics | None = None) -> dict[str
             train_distributed(job.to_json(), out, job.trainer.devices, job.trainer.num_nodes)
     summary: dict[str, Any] = json.loads(done.read_text())
     return summary
-
-
-def counted(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a step's manifest says of a training run."""
-    return {key: summary[key] for key in COUNTED if summary.get(key, "") != ""}
-
-
-def rows_of(job: FitJob) -> np.ndarray:
-    """Return the pool positions that are trained on, int64 `[k]`."""
-    if job.train.rows is not None and job.train.rows < 1:
-        raise ConfigError(f"a training's rows={job.train.rows}: give 1 or more, or null for all.")
-    positions: np.ndarray = np.load(job.positions)[: job.train.rows]
-    return positions
-
-
-def plan_schedule(
-    job: FitJob, dataset: ConversationDataset, world_size: int = 1, rank: int = 0
-) -> Schedule:
-    """Return the micro-batches that this rank will see."""
-    positions = rows_of(job)
-    s = job.train
-    max_steps = None
-    if s.regime == "same_steps" and job.steps_as_rows:
-        max_steps = -(-job.steps_as_rows // s.batch_size) * s.epochs
-    return training_schedule(
-        positions,
-        dataset.table.words[positions],
-        dataset.table.image_counts[positions] > 0,
-        batch_size=s.batch_size,
-        micro_batch=s.micro_batch,
-        epochs=s.epochs,
-        max_steps=max_steps,
-        group_by_length=s.group_by_length,
-        seed=job.seed,
-        world_size=world_size,
-        rank=rank,
-    )
 
 
 def fit_here(

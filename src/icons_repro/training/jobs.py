@@ -8,7 +8,8 @@ from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
 from icons_repro.selection.base import budget_to_k
-from icons_repro.training.fit import FitJob, counted, fit
+from icons_repro.training.fit import fit
+from icons_repro.training.job import FitJob, counted
 from icons_repro.training.stage import (
     FineTune,
     FullRunWarmUp,

@@ -16,7 +16,8 @@ from icons_repro.core.errors import UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 from icons_repro.training.distributed import Place
-from icons_repro.training.fit import FitJob, fit_here
+from icons_repro.training.fit import fit_here
+from icons_repro.training.job import FitJob
 
 POLL = 0.2
 
