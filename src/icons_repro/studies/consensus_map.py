@@ -73,7 +73,7 @@ def show(folder: Path, cells: Sequence[Cell], console: Console) -> None:
     rows = read(folder / FILE)
     found = findings(rows, cells)
     made = tables(found)
-    for table in made:
+    for table in made[:-1]:  # the last one, cell by cell, is too wide for a terminal
         table.show(console)
     commits = ", ".join(sorted({row.commit for row in rows}))
     lines = [f"Made from {FILE}; its runs are of commit {commits}.", ""]
