@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from icons_repro.core.errors import UserError
 from icons_repro.studies.csv_rows import write_rows
-from icons_repro.studies.paper_figure import Figure, figures_of
+from icons_repro.studies.paper_figure import figures_of
 from icons_repro.studies.paper_figures import chosen, main
 from icons_repro.studies.rows import Row, write
 from icons_repro.studies.shared import Shared
@@ -19,10 +20,13 @@ from icons_repro.studies.sweeps import jobs_of
 
 SHIPPED = Path(__file__).parents[2] / "experiments" / "paper_figures"
 FIGURES = {figure.name: figure for figure in figures_of(SHIPPED)}
+Settings = Mapping[str, Any]
 NAMES = ("tiny_chartqa", "tiny_gqa", "tiny_mme", "tiny_vqa")
 
 
-def row(pool: int, selector: str, above: float, budget: float = 0.2, **settings: object) -> Row:
+def row(
+    pool: int, selector: str, above: float, budget: float = 0.2, settings: Settings | None = None
+) -> Row:
     """A row that is `above` percent of the way from blind (20) to full data (70)."""
     trained = selector not in ("full", "blind")
     return Row(
@@ -50,7 +54,7 @@ def folder_with(tmp_path: Path, name: str, rows: Sequence[Row]) -> Path:
 def dimensions() -> list[Row]:
     rows = [r for pool in (301, 302, 303) for r in references(pool)]
     for pool in (301, 302, 303):
-        rows += [row(pool, "icons", 60 + d, **{"projection.dim": 4**d, "rule": "vote"})
+        rows += [row(pool, "icons", 60 + d, settings={"projection.dim": 4**d, "rule": "vote"})
                  for d in (3, 5, 6)]  # fmt: skip
     return rows
 
@@ -72,8 +76,10 @@ def test_every_shipped_figure_has_a_kind_and_sweeps_or_another_figures_runs() ->
 
 def test_a_pool_that_lacks_a_method_is_missing(tmp_path: Path) -> None:
     rules = ("vote", "mean", "max", "rank", "norm_minmax", "direct_merge")
-    rows = references(301) + [row(301, "icons", 60, rule=rule) for rule in rules]
-    rows += references(302) + [row(302, "icons", 60, rule=rule) for rule in rules[:-1]]
+    rows = references(301) + [row(301, "icons", 60, settings={"rule": rule}) for rule in rules]
+    rows += references(302) + [
+        row(302, "icons", 60, settings={"rule": rule}) for rule in rules[:-1]
+    ]
     folder_with(tmp_path, "aggregation_ablation", rows)
     (figure,) = chosen(tmp_path, ["aggregation_ablation"], None)
     assert figure.missing() == [302, 303, 304, 305]
@@ -81,21 +87,20 @@ def test_a_pool_that_lacks_a_method_is_missing(tmp_path: Path) -> None:
 
 
 def test_methods_are_named_by_what_they_differ_in() -> None:
-    def label(figure: Figure, **settings: object) -> str:
-        return figure.called(row(1, "icons", 1, **settings))
+    def label(name: str, settings: Settings) -> str:
+        return FIGURES[name].called(row(1, "icons", 1, settings=settings))
 
-    assert label(FIGURES["aggregation_ablation"], rule="max") == "icons, max"
-    assert label(FIGURES["specialist_to_generalist"], tasks=["tiny_vqa"]) == "icons, vqa"
-    assert label(FIGURES["specialist_to_generalist"], rule="vote") == "icons, all tasks"
-    assert label(FIGURES["dimension"], **{"projection.dim": 64}) == "icons at 64"
-    narrow = {"selection_model.width": 64}
-    assert label(FIGURES["transfer"], **narrow) == "icons, 64"
+    assert label("aggregation_ablation", {"rule": "max"}) == "icons, max"
+    assert label("specialist_to_generalist", {"tasks": ["tiny_vqa"]}) == "icons, vqa"
+    assert label("specialist_to_generalist", {"rule": "vote"}) == "icons, all tasks"
+    assert label("dimension", {"projection.dim": 64}) == "icons at 64"
+    assert label("transfer", {"selection_model.width": 64}) == "icons, 64"
 
 
 def test_unseen_benchmarks_are_averaged_apart(tmp_path: Path) -> None:
     rows = [r for pool in (301, 302) for r in references(pool)]
     for pool in (301, 302):
-        made = row(pool, "icons", 60, **{"targets.tasks": ["tiny_gqa", "tiny_vqa"]})
+        made = row(pool, "icons", 60, settings={"targets.tasks": ["tiny_gqa", "tiny_vqa"]})
         scores = {"tiny_gqa": 60.0, "tiny_vqa": 60.0, "tiny_chartqa": 45.0, "tiny_mme": 45.0}
         rows.append(Row(**(made.__dict__ | {"scores": tuple(scores.items())})))
     folder_with(tmp_path, "unseen_tasks", rows)
