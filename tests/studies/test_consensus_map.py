@@ -78,6 +78,10 @@ def test_no_two_cells_share_a_pool_and_a_seed_tells_its_cell() -> None:
     assert all(cell_of(cell.seed(pool)) == cell.cell for cell in CELLS for pool in (1, 20))
 
 
+def test_floors_of_all_tasks_together_never_exceed_the_budget() -> None:
+    assert all(0.999 < cell.tasks * cell.floor <= 1 for cell in CELLS)
+
+
 def test_a_gain_that_follows_one_factor_is_found_there_and_nowhere_else() -> None:
     found = findings(planted(by_overlap), CELLS)
     for overlap in LEVELS["overlap"]:

@@ -45,13 +45,21 @@ def test_each_skill_is_what_one_source_of_the_pool_practises() -> None:
 def test_a_mixture_has_the_rows_that_it_says_and_asks_nothing_twice() -> None:
     settings = replace(SMALL, tasks=2, overlap=0.5)
     task = tasks_of(settings)[0]
-    drafts = rows_of(task, "test", 160, settings)
-    assert len(drafts) == 160
+    drafts = rows_of(task, "test", 64, settings)
+    assert len(drafts) == 64
     assert (
-        len({(d.pixels.tobytes(), d.turns[0].text) for d in drafts if d.pixels is not None}) == 160
+        len({(d.pixels.tobytes(), d.turns[0].text) for d in drafts if d.pixels is not None}) == 64
     )
     asked = Counter(d.turns[0].answer in ("yes", "no") for d in drafts)
-    assert asked[True] >= 160 * task.mixture["presence"] * 0.9
+    assert asked[True] >= 64 * task.mixture["presence"] * 0.9
+
+
+@pytest.mark.parametrize("rows", [12, 23, 24, 60, 75])
+def test_a_task_has_as_many_rows_as_asked_for_at_every_number_and_overlap(rows: int) -> None:
+    for count, overlap in ((2, 0.25), (3, 1.0), (6, 0.5)):
+        settings = replace(SMALL, tasks=count, overlap=overlap)
+        for task in tasks_of(settings):
+            assert len(rows_of(task, "validation", rows, settings)) == rows
 
 
 def test_the_pool_is_the_same_for_every_number_and_overlap(tmp_path: Path) -> None:

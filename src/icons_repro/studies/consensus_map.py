@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from icons_repro.core.screen import quiet_third_parties
 from icons_repro.studies.drawing import save
 from icons_repro.studies.map_charts import chart
 from icons_repro.studies.map_design import Cell, read_design
-from icons_repro.studies.map_findings import RULES, findings
+from icons_repro.studies.map_findings import RULES, findings, rule_of
 from icons_repro.studies.map_tables import tables
 from icons_repro.studies.rows import FILE, merged, read, write
-from icons_repro.studies.sweeps import methods_in, rows_below, runs_below, sweep
+from icons_repro.studies.sweeps import rows_below, runs_below, sweep
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,11 @@ WORKERS = ("executor=local", "workers=2", "logger=none")
 
 def missing(folder: Path, cells: Sequence[Cell], pools: int) -> list[tuple[Cell, int]]:
     """Return the cells and pools that lack a rule, the first pools of all cells first."""
-    rows = read(folder / FILE)
-    done = {seed: methods_in(row for row in rows if row.pool_seed == seed)
-            for seed in {row.pool_seed for row in rows}}  # fmt: skip
+    done: dict[int, set[str]] = defaultdict(set)
+    for row in read(folder / FILE):
+        done[row.pool_seed].add(rule_of(row))
     wanted = [(cell, pool) for pool in range(1, pools + 1) for cell in cells]
-    return [(cell, pool) for cell, pool in wanted if done.get(cell.seed(pool), 0) < len(RULES)]
+    return [(cell, pool) for cell, pool in wanted if not done[cell.seed(pool)].issuperset(RULES)]
 
 
 def run(folder: Path, todo: Sequence[tuple[Cell, int]], output: Path, more: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def show(folder: Path, cells: Sequence[Cell], console: Console) -> None:
     rows = read(folder / FILE)
     found = findings(rows, cells)
     made = tables(found)
-    for table in made:
+    for table in made[:-1]:  # the last one, cell by cell, is too wide for a terminal
         table.show(console)
     commits = ", ".join(sorted({row.commit for row in rows}))
     lines = [f"Made from {FILE}; its runs are of commit {commits}.", ""]
@@ -81,7 +82,9 @@ def show(folder: Path, cells: Sequence[Cell], console: Console) -> None:
     lines += ["Left out:", "", *(f"- {note}" for note in found.notes)] if found.notes else []
     write_text(folder / TABLES, "\n".join(lines).rstrip() + "\n")
     save(chart(found), folder / FIGURE, "Each rule against random rows and the vote, by world")
-    console.print(f"\nwritten: {folder / TABLES}, {folder / FIGURE}", highlight=False)
+    console.print(
+        f"\nwritten: {folder / TABLES}, {folder / FIGURE}", highlight=False, soft_wrap=True
+    )
 
 
 def main(arguments: list[str]) -> None:

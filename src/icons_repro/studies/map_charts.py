@@ -158,8 +158,8 @@ def _winners(found: MapFindings, across: str, upwards: str) -> Spec:
         "encoding": _plane(across, upwards),
         "layer": [
             {"mark": {"type": "rect", "stroke": "var(--paper)", "strokeWidth": 2},
-             "encoding": {"color": {"field": "rule", "type": "nominal", "scale": _colours()},
-                          "opacity": opacity}},
+             "encoding": {"color": {"field": "rule", "type": "nominal", "scale": _colours(),
+                                    "legend": {"columns": 5}}, "opacity": opacity}},
             {"mark": {"type": "text", "fontSize": 11},
              "encoding": {"text": {"field": "lead", "type": "quantitative", "format": "+.1f"}}},
         ],

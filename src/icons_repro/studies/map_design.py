@@ -9,6 +9,7 @@ is tell a factor's own effect from what two others do together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,13 @@ class Cell:
         """Return what the command line says of one of its pools."""
         world = ("target_share", "mislabelled_share", "tasks", "overlap")
         told = [f"data.world.{name}={getattr(self, name)}" for name in world]
-        return [*told, f"budget={self.budget}", f"data.world.seed={self.seed(pool)}"]
+        told += [f"budget={self.budget}", f"selector.floor={self.floor:.4f}"]
+        return [*told, f"data.world.seed={self.seed(pool)}"]
+
+    @property
+    def floor(self) -> float:
+        """The largest floor that fits tasks which share no row: an equal part for each."""
+        return math.floor(10_000 / self.tasks) / 10_000
 
 
 def cell_of(seed: int) -> int:
@@ -72,7 +79,7 @@ def make_design(seed: int = SEED) -> list[Cell]:
     cells = []
     for number, row in enumerate(places, start=1):
         told = {name: LEVELS[name][place] for name, place in zip(LEVELS, row, strict=True)}
-        cells.append(Cell(number, **told | {"tasks": int(told["tasks"])}))  # type: ignore[arg-type]
+        cells.append(Cell(number, **told | {"tasks": int(told["tasks"])}))
     return cells
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from icons_repro.core.errors import DataError
@@ -161,11 +161,9 @@ def estimate(values: Values, weights: Mapping[int, float] | None = None) -> Esti
 def _add_levels(found: MapFindings, rival: str) -> None:
     made: dict[tuple[str, str, float], Estimate] = {}
     for rule in _rules(found, rival):
-        places: list[tuple[str, float, Callable[[Cell], bool]]] = [(ALL, math.nan, lambda _: True)]
-        for factor, levels in LEVELS.items():
-            places += [(factor, x, lambda c, f=factor, x=x: c.level(f) == x) for x in levels]
-        for factor, level, holds in places:
-            cells = [number for number in found.above if holds(found.cells[number])]
+        places = [(ALL, math.nan), *((f, x) for f, levels in LEVELS.items() for x in levels)]
+        for factor, level in places:
+            cells = [n for n in found.above if _has(found.cells[n], factor, level)]
             difference = estimate(found.against(rule, rival, cells))
             if difference is not None:
                 made[rule, factor, level] = difference
@@ -174,6 +172,10 @@ def _add_levels(found: MapFindings, rival: str) -> None:
         Level(rule, rival, factor, level, difference, corrected[rule, factor, level])
         for (rule, factor, level), difference in made.items()
     ]
+
+
+def _has(cell: Cell, factor: str, level: float) -> bool:
+    return factor == ALL or cell.level(factor) == level
 
 
 def _add_trends(found: MapFindings, rival: str) -> None:

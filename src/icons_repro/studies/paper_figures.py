@@ -98,7 +98,7 @@ def show(figure: Figure, console: Console) -> None:
     folder.mkdir(exist_ok=True)
     _write(folder / TABLES, made, f"Tiny world: {figure.title}.", notes)
     save(spec, folder / FIGURE, f"Tiny world: {figure.title}")
-    console.print(f"written: {folder / TABLES}, {folder / FIGURE}", highlight=False)
+    console.print(f"written: {folder / TABLES}, {folder / FIGURE}", highlight=False, soft_wrap=True)
 
 
 def _named(group: str, made: Sequence[Cells]) -> list[Cells]:
@@ -113,7 +113,9 @@ def show_printed(folder: Path, console: Console) -> None:
     _write(folder / "printed.md", made, about, [])
     for name, (spec, alt) in printed_charts.charts(folder).items():
         save(spec, folder / f"{name}.svg", alt)
-    console.print(f"written: {folder / 'printed.md'} and its charts", highlight=False)
+    console.print(
+        f"written: {folder / 'printed.md'} and its charts", highlight=False, soft_wrap=True
+    )
 
 
 def _write(path: Path, made: Sequence[Cells], about: str, notes: Sequence[str]) -> None:

@@ -53,6 +53,8 @@ def rows_of(task: Task, split: Split, rows: int, settings: WorldSettings) -> lis
         return make_rows(task, split, rows, settings)
     edges = np.round(np.cumsum(list(task.mixture.values())) * rows).astype(int)
     counts = np.diff(edges, prepend=0)
+    if len(counts) > 1 and "presence" in task.mixture and counts[-1] % 2:
+        counts += [1, *[0] * (len(counts) - 2), -1]  # yes/no rows come in pairs, and stand last
     drafts: list[Draft] = []
     for skill, count in zip(task.mixture, counts, strict=True):
         part = replace(SKILLS[skill], name=f"{task.name}/{skill}")
