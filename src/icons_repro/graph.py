@@ -32,6 +32,8 @@ from icons_repro.features.stage import (
     ClipPass,
     CoincidePass,
     ForwardPass,
+    ImagePass,
+    QuestionPass,
     SelfFilter,
     SpectrumPass,
     TargetClipPass,
@@ -390,6 +392,24 @@ class Graph:
             )
         clip = source_ref(c.features.clip or str(TINY_CLIP), self.index)
         return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
+
+    @property
+    def image_pass(self) -> ImagePass:
+        """A vision encoder's class tokens of the pool's images."""
+        c = self.config
+        if c.features.image_encoder is None and self.world is None:
+            raise ConfigError(
+                "features.image_encoder is not set, and the CLIP that ships knows the tiny world "
+                "alone: choose features=llava15, or features.image_encoder=FOLDER."
+            )
+        encoder = source_ref(c.features.image_encoder or str(TINY_CLIP), self.index)
+        workers = c.data.num_workers
+        return ImagePass(pool=self.pool, encoder=encoder, trainer=c.trainer, workers=workers)
+
+    @property
+    def question_pass(self) -> QuestionPass:
+        """Losses with and without the question: at the warm-up, on what it was trained on."""
+        return QuestionPass(**{**self._pass, "warmup": self.warmup})
 
     @property
     def self_filter(self) -> SelfFilter:

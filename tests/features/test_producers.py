@@ -149,6 +149,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         f"targets.images={world}/images",
         f"features.released={world}/pool.json",
         f"features.clip={TINY_CLIP}",
+        f"features.image_encoder={TINY_CLIP}",
         "warmup.train.epochs=1",
         "warmup.full_run_steps=3",
         "features.trajectory_points=2",
@@ -176,6 +177,16 @@ def test_unusable_rows_have_no_feature_and_usable_ones_have(small) -> None:
     for rows in tokens.values():
         shown = np.isfinite(rows[:]).all(axis=1)
         np.testing.assert_array_equal(shown, usable & (images > 0))
+    pictures = FEATURES["image_cls"].load(obtain(g.feature("image_cls"), cache), everything)
+    shown = np.isfinite(pictures[:]).all(axis=1)
+    np.testing.assert_array_equal(shown, usable & (images > 0))
+    losses = FEATURES["question_losses"].load(
+        obtain(g.feature("question_losses"), cache), everything
+    )
+    reference = np.load(obtain(g.warmup, cache) / "positions.npy")
+    for own in losses.values():
+        expected = reference[images[reference] > 0]
+        np.testing.assert_array_equal(np.flatnonzero(np.isfinite(own)), expected)
     clip = FEATURES["clip"].load(obtain(g.feature("clip"), cache), everything)
     np.testing.assert_array_equal(np.isfinite(clip["text"]).all(axis=1), usable)
     np.testing.assert_array_equal(np.isfinite(clip["image"]).all(axis=1), usable & (images > 0))
@@ -257,7 +268,7 @@ def test_selection_runs_on_every_made_feature(small) -> None:
     arguments = {"longest": {"of": "answers"}, "icons": {"rule": "direct_merge"}}
     for name in (
         *("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"),
-        *("icons", "icons_as_released", "scalselect", "prism", "datatailor"),
+        *("icons", "icons_as_released", "scalselect", "prism", "datatailor", "presel"),
     ):
         config = graph(f"selector={name}").config.selector
         extra = arguments.get(name, {})

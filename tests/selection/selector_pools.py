@@ -20,6 +20,7 @@ from icons_repro.selection.longest import Longest
 from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
+from icons_repro.selection.presel import PreSel
 from icons_repro.selection.prism import Prism
 from icons_repro.selection.random import Random
 from icons_repro.selection.random_per_source import RandomPerSource
@@ -69,6 +70,8 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "datatailor_sampled": lambda: DataTailor(ward_rows=4, cut=0.5),
     "xmas": Xmas,
     "xmas_clusters": lambda: Xmas(clusters=4, singular_values=2),
+    "presel": PreSel,
+    "presel_clusters": lambda: PreSel(cluster_share=0.3, neighbours=2, temperature=1.0),
     "less": Less,
     "less_single": lambda: Less(tasks=["mme"], influence="influence"),
     "round_robin": RoundRobin,
@@ -118,6 +121,8 @@ def random_pool(
     influence[0] = rng.standard_normal(len(TASKS))  # no task is dead
     tokens = draw(4)
     tokens[~has_image] = np.nan
+    asked, unasked = abs(draw()), abs(draw()) + 1
+    asked[rng.random(n) < 0.9] = np.nan
     half = max(1, n // 2)
     with np.errstate(over="ignore"):
         half_precision = draw(5).astype(np.float16)
@@ -134,6 +139,8 @@ def random_pool(
         "vision_tokens": {"attended": tokens, "mean": tokens[:, ::-1].copy()},
         "spectrum": {"entropy": abs(draw()), "top_share": abs(draw()), "last": draw(5)},
         "rounds": rng.integers(1, 5, n).astype(np.float32),
+        "image_cls": tokens,
+        "question_losses": {"asked": asked, "unasked": unasked},
         "truth": {"on_target": rng.random(n) < 0.5, "mislabelled": rng.random(n) < 0.2},
         "self_filter": {"difficulty": draw()},
         "instance_gradients": {"rows": draw(7), "norms": abs(draw())},

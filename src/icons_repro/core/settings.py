@@ -300,6 +300,9 @@ class FeatureSettings:
     """The model behind losses, EL2N, margins, hidden states and COINCIDE's features."""
     clip: Name | None = None
     """A CLIP in Hugging Face's format: folder, or hub name. None takes the tiny world's own."""
+    image_encoder: Name | None = None
+    """A DINOv2, ViT or CLIP whose class token PreSel clusters: folder, or hub name. None takes the
+    tower of the tiny world's own CLIP."""
     coincide_layers: Annotated[list[Whole], Filled] | None = None
     """Layers of the language model, from 0. None takes those at one to five sixths of its depth, as
     COINCIDE took 3, 7, 11, 15 and 19 of the 24 of TinyLLaVA-2.0B."""

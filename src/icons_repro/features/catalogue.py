@@ -131,6 +131,8 @@ FEATURES: dict[str, PoolFeature] = {
     "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended", "mean")),
     "attention_trajectory": PoolFeature(lambda g: g.attention_trajectory, _one("trajectory")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
+    "image_cls": PoolFeature(lambda g: g.image_pass, _hidden("rows")),
+    "question_losses": PoolFeature(lambda g: g.question_pass, _several("asked", "unasked")),
     "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),
     "rounds": PoolFeature(lambda g: Rounds(pool=g.pool), _one("rounds")),

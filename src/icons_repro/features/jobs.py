@@ -35,14 +35,18 @@ from icons_repro.features.forward_value import (
     room_for,
     task_columns,
 )
+from icons_repro.features.image_cls import ImageCls, Pictures, image_plan
 from icons_repro.features.predict import FeaturePass, run_pass
+from icons_repro.features.question_losses import AskedAndNot, QuestionLosses, collated_twice
 from icons_repro.features.self_filter import train_score_net
 from icons_repro.features.spectrum import SpectrumFeatures
 from icons_repro.features.stage import (
     AttentionPass,
     ClipPass,
     CoincidePass,
+    ImagePass,
     PoolPass,
+    QuestionPass,
     SelfFilter,
     SpectrumPass,
     TargetClipPass,
@@ -51,7 +55,7 @@ from icons_repro.features.stage import (
     VisionTokenPass,
 )
 from icons_repro.features.vision_tokens import VisionTokens
-from icons_repro.models.encoders import load_clip
+from icons_repro.models.encoders import load_clip, load_image_encoder
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import load_adapter
 from icons_repro.training.checkpoint import point_folder
@@ -63,6 +67,8 @@ TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
     "spectrum": "singular values",
+    "image_cls": "images",
+    "question_losses": "losses with and without questions",
     "vision_tokens": "image tokens",
     "cross_attention": "cross-modal attention",
     "clip": "images and texts",
@@ -76,7 +82,11 @@ COLUMNS = "columns.json"
 
 def chunk_names(step: PoolPass, work: Work) -> list[str]:
     """Name the chunks of the pool's batches."""
-    encoder = load_clip(step.clip.path) if isinstance(step, ClipPass) else None
+    encoder: Any = None
+    if isinstance(step, ClipPass):
+        encoder = load_clip(step.clip.path)
+    if isinstance(step, ImagePass):
+        encoder = load_image_encoder(step.encoder.path)
     return _pool_plan(step, work, encoder).chunk_names(work.chunks)
 
 
@@ -132,7 +142,12 @@ def _load(step: Any, work: Work) -> FeaturePass:
     require_device(step.trainer)
     if isinstance(step, (ClipPass, TargetClipPass)):
         return ClipFeatures(load_clip(step.clip.path, getattr(torch, step.trainer.model_dtype)))
+    if isinstance(step, ImagePass):
+        dtype = getattr(torch, step.trainer.model_dtype)
+        return ImageCls(load_image_encoder(step.encoder.path, dtype))
     model = _model(step, work)
+    if isinstance(step, QuestionPass):
+        return QuestionLosses(model)
     if isinstance(step, CoincidePass):
         pool, base = work.path(step.pool), work.path(step.base)
         dataset, _ = open_dataset(pool, pool / "images", base, step.encoding)
@@ -172,7 +187,15 @@ def _plan(step: Any, work: Work, records: Path, images: Path, encoder: Any) -> P
     usable = np.flatnonzero(table.usable)
     if isinstance(step, (ClipPass, TargetClipPass)):
         return clip_plan(PictureTexts(table, images), encoder, usable, step.workers)
+    if isinstance(step, ImagePass):
+        return image_plan(Pictures(table, images), encoder, usable, step.workers)
     dataset, collate = open_dataset(records, images, work.path(step.base), step.encoding)
+    if isinstance(step, QuestionPass):
+        reference = np.load(work.path(step.warmup) / "positions.npy")
+        shown = reference[table.image_counts[reference] > 0]
+        workers = step.encoding.num_workers
+        plan = PassPlan.of(dataset, collate, shown, step.token_budget, workers)
+        return replace(plan, dataset=AskedAndNot(dataset), collate=collated_twice(collate))
     return PassPlan.of(dataset, collate, usable, step.token_budget, step.encoding.num_workers)
 
 

@@ -143,6 +143,26 @@ class ClipPass(PoolPass):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ImagePass(PoolPass):
+    """A vision encoder's class token of every row's image."""
+
+    stage = "image_cls"
+
+    encoder: Ref
+    trainer: TrainerSettings
+    workers: int = placement(0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QuestionPass(LlavaPass):
+    """Losses with and without the question, of the warm-up's own rows that have an image."""
+
+    stage = "question_losses"
+
+    warmup: WarmUp
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SelfFilter(Step):
     """Self-Filter's difficulty of every row: its score net, trained while the base is tuned."""
 

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import AutoModel, AutoProcessor, CLIPModel
+from transformers import AutoImageProcessor, AutoModel, AutoProcessor, CLIPModel
 
 from icons_repro.core.errors import DataError, UserError
+
+WITH_CLASS_TOKEN = ("dinov2", "dinov2_with_registers", "vit", "clip_vision_model")
+"""Vision encoders whose first state is that of a class token."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,56 @@ class ClipEncoder:
         """Return unit vectors float32 `[B, d]`."""
         found = self.model.get_text_features(input_ids, attention_mask)
         return functional.normalize(found.pooler_output.float(), dim=1)
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """A vision transformer with a class token, and its own preprocessing."""
+
+    model: Any
+    processor: Any
+
+    @property
+    def dim(self) -> int:
+        """Width of its states."""
+        return int(self.model.config.hidden_size)
+
+    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
+        """Return `[I, 3, H, W]`, each image prepared by itself."""
+        prepared: Any = self.processor(images, return_tensors="pt")
+        return prepared["pixel_values"]
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the class tokens after the last layer, float32 `[I, d]`."""
+        found = self.model(pixel_values=pixels.to(self.model.dtype))
+        return found.last_hidden_state[:, 0].float()
+
+
+def load_image_encoder(name: str | Path, dtype: torch.dtype = torch.float32) -> ImageEncoder:
+    """Load a DINOv2, a ViT or a CLIP's vision tower as `load_clip` does.
+
+    Raises:
+        UserError: neither a folder here, nor can it be fetched.
+        DataError: it is a model without images, or without a class token.
+    """
+    local = Path(name).is_dir()
+    if not local and offline():
+        raise UserError(
+            f"features.image_encoder={name}: no such folder, and Hugging Face is set offline. Give "
+            "the folder of a downloaded encoder, or unset HF_HUB_OFFLINE."
+        )
+    try:
+        whole = AutoModel.from_pretrained(name, dtype=dtype, local_files_only=local)
+        processor = AutoImageProcessor.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError) as error:
+        raise UserError(f"features.image_encoder={name}: cannot load it ({error}).") from error
+    model: Any = whole.vision_model if isinstance(whole, CLIPModel) else whole
+    if model.config.model_type not in WITH_CLASS_TOKEN:
+        raise DataError(
+            f"features.image_encoder={name} is a {model.config.model_type}, not one of "
+            f"{', '.join(WITH_CLASS_TOKEN)}: PreSel reads an image's class token."
+        )
+    return ImageEncoder(model.eval().requires_grad_(False), processor)
 
 
 def load_clip(name: str | Path, dtype: torch.dtype = torch.float32) -> ClipEncoder:

@@ -21,8 +21,8 @@ class Prism(SetSelector):
 
     Formula: R_i = mean over j != i of cos(F_i - mu, F_j - mu), mu the mean of all F; by linearity
     ((u_i . sum_j u_j) - 1) / (N - 1) for u of length one. Direction: low. Source: arXiv:2502.12119
-    (ACL 2026), versions 3 to 5; read in its abstracts and, for the formulas, in a published summary
-    (docs/methods.md, *PRISM*), so second-hand; no code of its authors could be read. Features:
+    (ACL 2026), read in its abstracts and, for the formulas, in a published summary
+    (docs/methods.md, *PRISM*), so second-hand; no code of its authors could be found. Features:
     image tokens after a shallow layer of the model before instruction tuning, averaged
     (`features.vision_depth`, the first: which of the shallow layers the paper takes is not
     verified). `text_only`: "keep" takes every text-only row, as the paper does, and the best images
