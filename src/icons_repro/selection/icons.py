@@ -15,6 +15,7 @@ from icons_repro.core.names import nearest
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
+from icons_repro.selection import streamed
 from icons_repro.selection.base import (
     BudgetedSelector,
     Ranking,
@@ -141,9 +142,15 @@ class Icons(BudgetedSelector):
         return _with_coverage(chosen, values, tasks, specialists, self._measured(pool))
 
     def _votes(self, pool: Pool, values: np.ndarray, percentile: float) -> np.ndarray:
-        """Each row's votes `[N]`: none where a cascade left it out."""
+        """Each row's votes `[N]`; a large matrix is read in blocks, to the same bits."""
         matrix: InfluenceMatrix = feature(pool, self.influence)
-        votes = consensus.vote(values, percentile, self.comparison)
+        if len(pool) < streamed.LARGE and not isinstance(matrix.values, np.memmap):
+            votes = consensus.vote(values, percentile, self.comparison)
+        else:
+            picked = consensus.columns_of(matrix.tasks, self.tasks, self.leave_out)
+            votes = streamed.matrix_votes(
+                matrix, picked, self.subtasks, percentile, self.comparison
+            )
         there = matrix.measured
         return votes if there is None else np.where(there, votes, votes * 0.0)
 
