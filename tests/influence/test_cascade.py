@@ -141,7 +141,10 @@ def test_shipped_names_are_the_choices_of_the_config_group() -> None:
         ({"first": "rsd"}, r"influence\.first='rsd': choose one of .*did you mean.*rds"),
         ({"first": "cascade"}, r"influence\.first='cascade': choose one of gradients"),
         ({"first": "os.mkdir"}, r"influence\.first=os\.mkdir: this is no source"),
-        ({"options": {"poolnig": "mean"}}, r"influence\.poolnig.*did you mean.*pooling"),
+        (
+            {"first": "rds", "options": {"poolnig": "mean"}},
+            r"influence\.poolnig.*did you mean.*pooling",
+        ),
         ({"share": 0.0}, r"influence\.share=0\.0: is outside \(0, 1\]"),
         ({"share": 1.5}, r"influence\.share=1\.5"),
     ],

@@ -31,9 +31,9 @@ class Cascade(Source):
 
     name: ClassVar[str] = "cascade"
 
-    first: Name = "rds"
+    first: Name = "bm25"
     """The cheap source: a name of `conf/influence/`, or module.Class."""
-    share: Share = 0.5
+    share: Share = 0.2
     """Of the rows that `first` scores, for each task."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `first`."""
