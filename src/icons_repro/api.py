@@ -8,6 +8,8 @@ Nothing here needs Hydra. Shapes: B samples in a batch, D parameters, d projecte
     score(train, {task: validation, ...})             InfluenceMatrix, float32 [N, T]
     task_directions(...), score_direct(...)           the same, exact, without projection or store
     vote(influence.values, percentile)                votes [N]
+    streamed_vote(array_blocks(map), percentile)      thresholds and counts of a matrix in blocks
+    votes_of(blocks, thresholds)                      its votes, block by block
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from icons_repro.gradients.writer import open_writer, pending, remaining_batches
 from icons_repro.influence.consensus import vote
 from icons_repro.influence.score import reduce_subtasks, score, weighted_sum
 from icons_repro.models.lora import gradient_parameters
+from icons_repro.selection.streamed import array_blocks, file_blocks, streamed_vote, votes_of
 
 __all__ = [
     "AdamDirection",
@@ -44,10 +47,12 @@ __all__ = [
     "SignDirection",
     "TaskDirections",
     "TokenLimits",
+    "array_blocks",
     "build_direction",
     "build_projection",
     "choose_attention",
     "extract",
+    "file_blocks",
     "gradient_parameters",
     "open_writer",
     "pending",
@@ -55,7 +60,9 @@ __all__ = [
     "remaining_batches",
     "score",
     "score_direct",
+    "streamed_vote",
     "task_directions",
     "vote",
+    "votes_of",
     "weighted_sum",
 ]

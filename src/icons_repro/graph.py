@@ -66,9 +66,15 @@ from icons_repro.training.stage import FineTune, FullRunWarmUp, ProxyRun, SliceW
 class Graph:
     """The steps of a config. Building it runs nothing; equal configs share their steps."""
 
-    def __init__(self, config: RunConfig, looks: ImageLooks | None = None) -> None:
-        """`looks` is what the graphs of one sweep look at images with."""
+    def __init__(
+        self, config: RunConfig, looks: ImageLooks | None = None, pool: Pool | None = None
+    ) -> None:
+        """`looks` is what the graphs of one sweep look at images with.
+
+        `pool`: the rows that sources see, where these are not all of the pool.
+        """
         self.config = config
+        self._seen = pool
         self.looks = looks or ImageLooks(Path(config.paths.cache))
         self.index = Path(config.paths.cache) / "files.json"
         self.encoding = part_of(config.data, DataSettings)
@@ -89,9 +95,18 @@ class Graph:
             return None
         return World(settings=checked_part(WorldSettings, settings, "data.world"))
 
-    @cached_property
+    @property
     def pool(self) -> Pool:
         """The pool's records."""
+        return self._seen or self.whole_pool
+
+    def within(self, pool: Pool) -> Graph:
+        """The graph of the same run whose sources see these rows of its pool alone."""
+        return Graph(self.config, self.looks, pool)
+
+    @cached_property
+    def whole_pool(self) -> Pool:
+        """All of the pool's records, which the warm-up's slice is drawn from."""
         if self.world:
             return Pool(policy=self.policy, world=self.world)
         data = self.config.data
@@ -171,7 +186,7 @@ class Graph:
         c = self.config
         return {
             "base": self.selection_base,
-            "pool": self.pool,
+            "pool": self.whole_pool,
             "lora": c.lora,
             "encoding": self.encoding,
             "trainer": c.trainer,

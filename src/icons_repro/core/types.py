@@ -17,6 +17,9 @@ KEY_DTYPE = np.dtype("S32")
 """A content key is 32 hexadecimal characters, kept as ASCII bytes: 32 bytes a row."""
 IMAGE_TOKEN = "<image>"
 """What stands for an image in LLaVA's files, and in the chat templates that ship."""
+MEASURED = "measured"
+NO_TASKS = ("position", "key", MEASURED)
+"""Columns of an influence matrix's file that are no task's."""
 
 
 def content_key(raw: Mapping[str, Any]) -> str:
@@ -67,6 +70,9 @@ class InfluenceMatrix:
     tasks: tuple[str, ...]
     keys: np.ndarray
     """Content keys `[N]`, dtype `S32`, in pool order."""
+    measured: np.ndarray | None = None
+    """Of a cascade: whether the row came through, bool `[N]`; None where every row did. A row that
+    did not is below all that did for every task, and has no vote."""
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.keys), len(self.tasks)):
@@ -76,22 +82,29 @@ class InfluenceMatrix:
             )
 
     def save(self, path: Path) -> None:
-        """Write parquet: `position`, `key`, then one float32 column per task, in pool order."""
+        """Write parquet: `position`, `key`, then one float32 column per task, in pool order.
+
+        Of a cascade also `measured`.
+        """
         columns: dict[str, Any] = {
             "position": pa.array(np.arange(len(self.keys), dtype=np.int64)),
             "key": pa.array(self.keys.astype("U32")),
         }
         for j, task in enumerate(self.tasks):
             columns[task] = pa.array(np.ascontiguousarray(self.values[:, j], dtype=np.float32))
+        if self.measured is not None:
+            columns[MEASURED] = pa.array(self.measured)
         pq.write_table(pa.table(columns), path)
 
     @classmethod
     def load(cls, path: Path) -> InfluenceMatrix:
         """Read what `save` wrote."""
         table = pq.read_table(path)
-        tasks = tuple(name for name in table.column_names if name not in ("position", "key"))
+        tasks = tuple(name for name in table.column_names if name not in NO_TASKS)
         values = np.column_stack([table[t].to_numpy() for t in tasks]).astype(np.float32)
-        return cls(values, tasks, table["key"].to_numpy().astype(KEY_DTYPE))
+        keys, some = table["key"].to_numpy().astype(KEY_DTYPE), MEASURED in table.column_names
+        measured = table[MEASURED].to_numpy(zero_copy_only=False) if some else None
+        return cls(values, tasks, keys, measured)
 
 
 @dataclass(frozen=True)

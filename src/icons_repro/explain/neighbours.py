@@ -37,6 +37,18 @@ class Stores:
     """A folder with one store for each task."""
     targets: Path
     """The targets step: records and images."""
+    candidates: Path | None = None
+    """Of a cascade: the positions in the pool of the rows of `train`."""
+
+    def place(self, position: int) -> int:
+        """Return which row of `train` a pool row is. Raises `DataError` if it is none."""
+        if self.candidates is None:
+            return position
+        rows = np.load(self.candidates)
+        place = int(np.searchsorted(rows, position))
+        if place == len(rows) or rows[place] != position:
+            raise DataError("the row did not come through the cascade, so it has no gradient")
+        return place
 
 
 def stores_of(influence: Path) -> Stores:
@@ -48,6 +60,10 @@ def stores_of(influence: Path) -> Stores:
     folder = influence.parent
     root = folder.parents[1]
     inputs = _inputs(folder)
+    candidates = None
+    if "candidates" in inputs:
+        candidates = root / "candidates" / str(inputs["candidates"]) / "positions.npy"
+        inputs = _inputs(root / "influence" / str(inputs["influence"]))
     if "train" not in inputs:
         inputs = next((i for i in _epochs(root, inputs) if "train" in i), inputs)
     if "train" not in inputs:
@@ -56,6 +72,7 @@ def stores_of(influence: Path) -> Stores:
         root / "gradients" / str(inputs["train"]),
         root / "target_gradients" / str(inputs["validation"]),
         root / "targets" / str(inputs["targets"]),
+        candidates,
     )
     for path in (found.train, found.validation, found.targets):
         if not path.is_dir():
@@ -82,6 +99,7 @@ def nearest(stores: Stores, position: int, count: int = NEAREST) -> dict[str, li
     from icons_repro.gradients.store import GradientStore, RowStatus
 
     train = GradientStore.open(stores.train)
+    position = stores.place(position)
     if not train.ok[position]:
         raise DataError(f"the row has no gradient: {RowStatus(train.status[position]).name}")
     row = train.read(position, position + 1)[0].numpy()

@@ -29,7 +29,8 @@ FORWARD_STATISTICS = ("loss", "el2n", "margin")
 
 def _influence(folder: Path, usable: np.ndarray) -> InfluenceMatrix:
     matrix = InfluenceMatrix.load(folder / "influence.parquet")
-    return InfluenceMatrix(matrix.values[usable], matrix.tasks, matrix.keys[usable])
+    measured = None if matrix.measured is None else matrix.measured[usable]
+    return InfluenceMatrix(matrix.values[usable], matrix.tasks, matrix.keys[usable], measured)
 
 
 def _by_row(folder: Path, usable: np.ndarray) -> ByRow:

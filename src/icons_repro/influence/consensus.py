@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.types import InfluenceMatrix
+from icons_repro.core.types import KEY_DTYPE, InfluenceMatrix
 from icons_repro.influence.ranks import (
     by_task,
     percentile_ranks,
@@ -78,6 +78,14 @@ def leave_out(influence: InfluenceMatrix, columns: Sequence[str]) -> InfluenceMa
     kept = [j for j, task in enumerate(influence.tasks) if task not in columns]
     names = tuple(influence.tasks[j] for j in kept)
     return InfluenceMatrix(influence.values[:, kept], names, influence.keys)
+
+
+def columns_of(
+    known: Sequence[str], tasks: Sequence[str] | None, left_out: Sequence[str]
+) -> tuple[str, ...]:
+    """Return which of the columns `known` take part: those of `tasks`, without `left_out`."""
+    empty = InfluenceMatrix(np.zeros((0, len(known))), tuple(known), np.zeros(0, KEY_DTYPE))
+    return pick_tasks(leave_out(empty, left_out), tasks).tasks
 
 
 def column_counts(

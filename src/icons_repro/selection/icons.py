@@ -15,6 +15,7 @@ from icons_repro.core.names import nearest
 from icons_repro.core.types import InfluenceMatrix, Pool, Selection
 from icons_repro.influence import consensus
 from icons_repro.influence.ranks import by_task, mean_percentile_rank
+from icons_repro.selection import streamed
 from icons_repro.selection.base import (
     BudgetedSelector,
     Ranking,
@@ -120,7 +121,7 @@ class Icons(BudgetedSelector):
         columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
         columns["mean_percentile_rank"] = mean_rank
         if self.rule in ("vote", "vote_with_floor"):
-            columns["votes"] = consensus.vote(values, self._percentile(k, pool), self.comparison)
+            columns["votes"] = self._votes(pool, values, self._percentile(k, pool))
         specialists = list(by_task(lambda v: top_k(v, None, pool.keys, k)[0], values))
         notes = {"rule": self.rule, "tasks": list(tasks)}
         secondary = mean_rank if self.tie_rule == "mean_rank" else None
@@ -138,7 +139,24 @@ class Icons(BudgetedSelector):
             chosen = ranked_selection(pool, Ranking(primary, secondary, columns, notes), k)
             if self.tie_rule == "numpy_argsort":
                 chosen = _released_ties(chosen, primary, k)
-        return _with_coverage(chosen, values, tasks, specialists)
+        return _with_coverage(chosen, values, tasks, specialists, self._measured(pool))
+
+    def _votes(self, pool: Pool, values: np.ndarray, percentile: float) -> np.ndarray:
+        """Each row's votes `[N]`; a large matrix is read in blocks, to the same bits."""
+        matrix: InfluenceMatrix = feature(pool, self.influence)
+        if len(pool) < streamed.LARGE and not isinstance(matrix.values, np.memmap):
+            votes = consensus.vote(values, percentile, self.comparison)
+        else:
+            picked = consensus.columns_of(matrix.tasks, self.tasks, self.leave_out)
+            votes = streamed.matrix_votes(
+                matrix, picked, self.subtasks, percentile, self.comparison
+            )
+        there = matrix.measured
+        return votes if there is None else np.where(there, votes, votes * 0.0)
+
+    def _measured(self, pool: Pool) -> np.ndarray | None:
+        matrix: InfluenceMatrix = feature(pool, self.influence)
+        return matrix.measured
 
     def _percentile(self, k: int, pool: Pool) -> float:
         if self.percentile == "budget":
@@ -245,6 +263,7 @@ def _with_coverage(
     values: np.ndarray,
     tasks: Sequence[str],
     specialists: Sequence[np.ndarray],
+    measured: np.ndarray | None,
 ) -> Selection:
     """Add each task's coverage: the share of its own specialist's k rows that was taken."""
     taken = np.zeros(len(values), dtype=bool)
@@ -256,4 +275,7 @@ def _with_coverage(
     }
     notes["excluded_rows"] = int(excluded.sum())
     notes["excluded_rows_taken"] = int((excluded & taken).sum())
+    if measured is not None:
+        notes["unmeasured_rows"] = int((~measured & ~excluded).sum())
+        notes["unmeasured_rows_taken"] = int((~measured & ~excluded & taken).sum())
     return Selection(chosen.positions, chosen.scores, chosen.columns, chosen.ties, notes)

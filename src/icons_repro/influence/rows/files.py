@@ -8,6 +8,8 @@ term n, one of
     store    `validation-n.npy` [V, d], and the linked gradient store `rows-n`
     sparse   `validation-n.npz` [V, w], `rows-n.npz` [N, w], in SciPy's own format
     matrix   in the linked folder `rows-n` the products themselves, `values.npy` [N, V]
+    some     in the linked folder `some` term n of another such artifact, of fewer rows, and
+             `places.npy` [N]: which of them a row is, -1 for none
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ COLUMNS = "columns.json"
 class TermFiles:
     """One term, as `columns.json` has it."""
 
-    kind: Literal["arrays", "store", "sparse", "matrix"]
+    kind: Literal["arrays", "store", "sparse", "matrix", "some"]
     weight: float = 1.0
     arrays: list[str] = field(default_factory=list)
     """Of kind `arrays`: the arrays that make a row, side by side."""
@@ -72,6 +74,38 @@ class SparseProducts:
     def keep(self, columns: np.ndarray) -> SparseProducts:
         """See `Term.keep`."""
         return SparseProducts(self.matrix, self.vectors[columns], self.without)
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """A term that has some of the rows; the others have none."""
+
+    term: Term
+    places: np.ndarray
+    """Which row of the term, -1 for none: int64 `[N]`, ascending but for these."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(N, V)`."""
+        return len(self.places), self.term.shape[1]
+
+    @property
+    def width(self) -> int:
+        """The term's."""
+        return self.term.width
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """See `Term.rows`."""
+        places = self.places[positions]
+        there = places >= 0
+        found = np.full((len(positions), self.shape[1]), np.nan, dtype=np.float32)
+        if there.any():
+            found[there] = self.term.rows(places[there])
+        return found
+
+    def keep(self, columns: np.ndarray) -> SomeRows:
+        """See `Term.keep`."""
+        return SomeRows(self.term.keep(columns), self.places)
 
 
 def write_columns(
@@ -126,6 +160,8 @@ def _averaged(term: Term, means: sparse.csr_array) -> Term:
         return Products(term.read, term.n_rows, vectors)
     if isinstance(term, SparseProducts):
         return SparseProducts(term.matrix, sparse.csr_array(means @ term.vectors), term.without)
+    if isinstance(term, SomeRows):
+        return SomeRows(_averaged(term.term, means), term.places)
     assert isinstance(term, Given)
     return Given(np.asarray(term.values @ means.T.toarray()))
 
@@ -142,6 +178,10 @@ def _terms(columns: Mapping[str, Any]) -> list[TermFiles]:
 
 
 def _open(folder: Path, number: int, files: TermFiles) -> Term:
+    if files.kind == "some":
+        inner = folder / "some"
+        term = _open(inner, number, _terms(_columns(inner))[number])
+        return SomeRows(term, np.load(folder / "places.npy"))
     if files.kind == "matrix":
         return Given(np.load(folder / f"rows-{number}" / "values.npy", mmap_mode="r"))
     if files.kind == "sparse":

@@ -52,6 +52,9 @@ class Wiring(Protocol):
     def encoding(self) -> DataSettings:
         """How rows become tensors."""
 
+    def within(self, pool: Pool) -> Wiring:
+        """The same run's, whose sources see these rows of its pool alone."""
+
     def forward_passes(self) -> tuple[ForwardPass, TargetForwardPass]:
         """Losses and hidden states of the pool, and of the target tasks."""
 
