@@ -20,6 +20,7 @@ from icons_repro.evaluation.relative import (
 from icons_repro.evaluation.runner import read_scores, unknown_words
 from icons_repro.report.gather import PageInputs
 from icons_repro.report.inventory import forget_failure, record_failure
+from icons_repro.report.leakage import leaked
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 from icons_repro.report.page import FILE as PAGE
 from icons_repro.report.page import write_page
@@ -157,6 +158,10 @@ class Reporter:
             return None
         return self.cache.path(line.scores)
 
+    def _leakage_folder(self) -> Path | None:
+        step = self.experiment.leakage
+        return self.cache.path(step) if step and self.cache.is_ready(step) else None
+
     def _blind(self, world: Step | None) -> dict[str, float]:
         if world is None or not self.cache.is_ready(world):
             return {}
@@ -234,6 +239,7 @@ class Reporter:
                 if (folder := self._score_folder(line))
             },
             benchmarks=scored[THIS_RUN],
+            leakage=leaked(shared) if (shared := self._leakage_folder()) else {},
             relative=relative.to_json() | more if relative else None,
             wandb=shown.get("wandb", {"mode": "off"}),
             loggers=shown,
@@ -310,6 +316,7 @@ class Reporter:
                 line.selection, self.ledger.goals, self.cache, self.folder.parent
             ),
             evaluations={name: Path(path) for name, path in results.evaluations.items()},
+            leakage=self._leakage_folder(),
             run=short_path(self.folder),
             files=self._files(),
             config_text=(self.folder / "config.yaml").read_text(),
