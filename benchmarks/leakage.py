@@ -1,24 +1,25 @@
 """Find near hashes of a pool among those of its tests: by bands, against every pair.
 
-    python benchmarks/leakage.py [--pool N] [--tests N] [--flat]
+    python benchmarks/leakage.py [--json FILE] [--tiny]
 
-Random 64-bit hashes, of which a thousand tests are copies with 0 to 6 bits flipped; prints
-processor seconds and how many of the thousand were found. `--flat` asks faiss's flat binary index
-too, on a sixteenth of the tests.
+Random 64-bit hashes, 665,298 x 30,000, of which a thousand tests are copies with 0 to 6 bits
+flipped. Prints processor seconds of one thread, for the bands and for faiss's flat binary index (on
+a sixteenth of the tests, scaled), and how many of the thousand the bands found.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 
+import faiss
 import numpy as np
+from reporting import arguments, report
 
 from icons_repro.leakage.crossings import DISTANCE
 from icons_repro.leakage.near import BITS, near_pairs
 
-PLANTED = 1000
-SHARE = 16
+POOL, TESTS, PLANTED, SHARE = 665_298, 30_000, 1000, 16
+TINY = 20
 
 
 def hashes(pool: int, tests: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,10 +34,15 @@ def hashes(pool: int, tests: int) -> tuple[np.ndarray, np.ndarray]:
     return asked, chosen_from
 
 
-def flat_seconds(asked: np.ndarray, chosen_from: np.ndarray) -> float:
-    """Return the seconds of faiss's flat index, scaled from a share of the tests."""
-    import faiss
+def banded(asked: np.ndarray, chosen_from: np.ndarray) -> tuple[float, int]:
+    """Return the bands' seconds, and how many of the planted they found."""
+    started = time.process_time()
+    found = {int(i) for block in near_pairs(asked, chosen_from, DISTANCE) for i in block[0]}
+    return time.process_time() - started, len(found & set(range(PLANTED)))
 
+
+def flat(asked: np.ndarray, chosen_from: np.ndarray) -> float:
+    """Return the seconds of faiss's flat index, scaled from a share of the tests."""
     faiss.omp_set_num_threads(1)
     index = faiss.IndexBinaryFlat(BITS)
     index.add(chosen_from.view(np.uint8).reshape(-1, BITS // 8))
@@ -47,20 +53,17 @@ def flat_seconds(asked: np.ndarray, chosen_from: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pool", type=int, default=665_298)
-    parser.add_argument("--tests", type=int, default=30_000)
-    parser.add_argument("--flat", action="store_true")
-    options = parser.parse_args()
-    asked, chosen_from = hashes(options.pool, options.tests)
-    started = time.process_time()
-    found = {int(i) for block in near_pairs(asked, chosen_from, DISTANCE) for i in block[0]}
-    seconds = time.process_time() - started
-    planted = len(found & set(range(PLANTED)))
-    print(f"{options.tests:,} x {options.pool:,}: {seconds:.1f} s, {planted} of {PLANTED} found")
-    if options.flat:
-        print(f"faiss, every pair: {flat_seconds(asked, chosen_from):.1f} s")
+    """Measure, print, and write JSON if asked."""
+    options = arguments(__doc__.partition("\n")[0]).parse_args()
+    pool, tests = (POOL // TINY, TESTS // TINY) if options.tiny else (POOL, TESTS)
+    asked, chosen_from = hashes(pool, tests)
+    seconds, found = banded(asked, chosen_from)
+    rows = [
+        {"search": "bands", "processor_s": seconds, "found": found},
+        {"search": "faiss, every pair", "processor_s": flat(asked, chosen_from), "found": None},
+    ]
+    figures = {"pool": pool, "tests": tests, "processor_s": seconds, "found": found}
+    report(f"{tests:,} x {pool:,} hashes", rows, figures, options.json)
 
 
 if __name__ == "__main__":

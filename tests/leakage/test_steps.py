@@ -18,9 +18,11 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.step import Step, from_json, ordered, to_json
 from icons_repro.data.records import build_records
+from icons_repro.experiment import Experiment
 from icons_repro.leakage.prints import fingerprint
 from icons_repro.leakage.sources import TableImages
 from icons_repro.leakage.stage import Leakage, PoolPrints
+from icons_repro.preflight.leakage import shared_pictures
 from icons_repro.report.leakage import leakage_section, leaked
 
 
@@ -136,3 +138,26 @@ def test_threads_are_in_no_name_and_steps_come_back_from_json() -> None:
     assert replace(made, threads=7).fingerprint == made.fingerprint
     assert replace(made, only=["tiny_vqa"]).fingerprint != made.fingerprint
     assert step.fingerprint != made.fingerprint
+
+
+def test_preflight_tells_what_an_earlier_run_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, step = Cache(folder.parents[1]), leakage_step()
+    monkeypatch.setattr(Experiment, "leakage", step)
+    config = graph().config
+    (found,) = shared_pictures(config, cache)
+    assert found.level == "warning"
+    assert "same in the pool: 2, near: 2" in found.found
+    assert "same in a test: 2, near: 0" in found.found
+    monkeypatch.setattr(Experiment, "leakage", leakage_step(targets=None))
+    (found,) = shared_pictures(config, cache)
+    assert (found.level, "the run will look" in found.found) == ("ok", True)
+
+
+def test_a_run_looks_unless_told_not_to_and_only_where_it_evaluates(tmp_path: Path) -> None:
+    looks = {
+        override: Experiment(graph(override).config, Cache(tmp_path)).leakage is not None
+        for override in ("leakage=true", "leakage=false", "stages=[select]")
+    }
+    assert looks == {"leakage=true": True, "leakage=false": False, "stages=[select]": False}
