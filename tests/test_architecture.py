@@ -19,6 +19,7 @@ ALLOWED = {
     "selection": {"influence", "features"},
     "evaluation": {"models"},
     "export": {"data", "evaluation", "models"},
+    "leakage": {"data", "evaluation"},
     "tracking": set(),
     "engine": {"step"},  # `python -m icons_repro.step` is what its processes run
     "gpu_check": {"evaluation", "gradients", "influence", "models", "training"},

@@ -62,6 +62,7 @@ Stage = Literal[
 ]
 NOT_RESULTS = (
     *("plan", "verify", "logger", "paths", "stages", "hydra", "executor", "workers", "resources"),
+    "leakage",
 )
 """Keys that do not change what a run finds; they stay out of its directory's name."""
 USED_DEVICES: Mapping[str, bool | None] = {
@@ -135,6 +136,8 @@ class RunConfig:
     """Processes of `executor=local`; None: one for each GPU, or each core."""
     resources: dict[str, Resources]
     """What each kind of work asks of the machine; see engine/resources.py."""
+    leakage: bool = True
+    """Look for pictures that tests share with pool and targets, where a run is evaluated."""
 
 
 def typed(config: DictConfig) -> RunConfig:

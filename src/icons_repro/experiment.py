@@ -67,6 +67,12 @@ class Experiment:
         return [self.line, *self.references]
 
     @cached_property
+    def leakage(self) -> Step | None:
+        """Pictures that the tests share with what the run reads; None where nobody asks."""
+        asked = self.config.leakage and "evaluate" in self.config.stages
+        return self.graph.leakage(self.line.selection) if asked else None
+
+    @cached_property
     def _goals(self) -> list[Step]:
         g, stages = self.graph, self.config.stages
         ends = REPORTED & set(stages)
@@ -81,6 +87,7 @@ class Experiment:
         steps += [self.line.adapter] if "finetune" in stages else []
         if "evaluate" in stages:
             steps += [line.steps[-1] for line in self.lines]
+            steps += [self.leakage] if self.leakage else []
         if "export" in stages:
             steps.append(g.export(self.line.selection, self.line.adapter))
         return steps

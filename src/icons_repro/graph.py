@@ -17,7 +17,7 @@ from icons_repro.core.settings import (
     ModelSettings,
     RecordPolicy,
 )
-from icons_repro.core.step import Step
+from icons_repro.core.step import Step, ordered
 from icons_repro.core.typed import checked_part
 from icons_repro.data.image_looks import ImageLooks
 from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
@@ -53,6 +53,7 @@ from icons_repro.influence.stage import (
     Influence,
     InfluenceOverEpochs,
 )
+from icons_repro.leakage.stage import Leakage, PoolPrints
 from icons_repro.models.stage import AssembledBase, Base, FolderBase
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
@@ -541,18 +542,36 @@ class Graph:
 
     def scores(self, adapter: FineTune) -> Evaluate:
         """The benchmark scores of an adapter."""
-        group, local = self.config.benchmarks, self.config.benchmarks.local
-        folder = existing(group.folder, "benchmarks.folder") if local and not self.world else None
         return Evaluate(
             base=self.base,
             adapter=adapter,
-            tasks={} if local else chosen_tasks(group.tasks, group.only),
             aspect_ratio=self.encoding.aspect_ratio,
             trainer=self.config.trainer,
-            only=group.only if local else None,
-            world=self.world if local else None,
-            folder=folder_ref(folder, self.index, "*.parquet") if folder else None,
-            batch_size=group.batch_size,
+            batch_size=self.config.benchmarks.batch_size,
+            **self._tests,
+        )
+
+    @cached_property
+    def _tests(self) -> dict[str, Any]:
+        """The benchmarks: lmms-eval's, or files of a world or the user."""
+        group, local = self.config.benchmarks, self.config.benchmarks.local
+        folder = existing(group.folder, "benchmarks.folder") if local and not self.world else None
+        return {
+            "tasks": {} if local else chosen_tasks(group.tasks, group.only),
+            "only": group.only if local else None,
+            "world": self.world if local else None,
+            "folder": folder_ref(folder, self.index, "*.parquet") if folder else None,
+        }
+
+    def leakage(self, chosen: Select) -> Leakage:
+        """Pictures that the tests share with the pool, and with the targets that `chosen` reads."""
+        threads = self.config.data.num_workers
+        read = [step for step in ordered([chosen]) if isinstance(step, Targets)]
+        return Leakage(
+            pool=PoolPrints(pool=self.pool, threads=threads),
+            targets=read[0] if read else None,
+            threads=threads,
+            **self._tests,
         )
 
     def export(self, chosen: Select, adapter: FineTune) -> Export:

@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 import yaml
 from evaluation_samples import picture
+from shared_pictures import leakage_step, scene
 
+from icons_repro.core.build import obtain
+from icons_repro.core.cache import Cache
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.result import Result
 from icons_repro.evaluation.runner import evaluate
 from icons_repro.evaluation.settings import benchmarks_from_config
+from icons_repro.report.leakage import leakage_section, leaked
 
 CONF = Path(__file__).parents[2] / "conf" / "benchmarks" / "paper.yaml"
 PAPER = {b.name: b for b in benchmarks_from_config(yaml.safe_load(CONF.read_text())["tasks"])}
@@ -40,7 +44,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def write(name: str, config: str, split: str, rows: Rows, images: bool = True) -> None:
         folder = tmp_path / "lmms-lab-encoder" / name
         table = datasets.Dataset.from_list(
-            [{**row, "image": picture(rng)} if images else row for row in rows]
+            [{"image": picture(rng), **row} if images else row for row in rows]
         )
         if images:
             table = table.cast_column("image", datasets.Image())
@@ -262,3 +266,30 @@ def test_mmbench_wants_every_circular_copy_right_and_reads_letters_by_rules(
     assert prompt(tmp_path / "out", benchmark) == (
         f"What is it? There are several options:\nA. one\nB. two\nC. three\n\n{post}"
     )
+
+
+def test_pictures_of_a_task_are_compared_with_the_pool_and_one_that_is_not_there_is_named(
+    hub: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    rows = [
+        {"id": str(i), "question_id": str(i), "question": "Is there a dog?", "answer": "no",
+         "image_source": f"COCO_{i}", "category": "popular", "image": shown}
+        for i, shown in enumerate([scene(0), scene(0), scene(20), scene(1).resize((48, 48))])
+    ]  # fmt: skip
+    hub("POPE", "default", "test", rows)
+    tasks = {"pope": None, "gqa": {"task": "gqa"}, "none": {"task": "no_such_task"}}
+    step = leakage_step(tasks=tasks, world=None, targets=None)
+    folder = obtain(step, Cache(tmp_path / "cache"))
+    found = leaked(folder)
+    pope = found["tests_in_pool"]["pope"]
+    assert (pope["pictures"], pope["of"]) == (3, 4)
+    assert (pope["same"], pope["near"], pope["shown"]) == (1, 1, 3)
+    assert set(found["not_checked"]) == {"gqa", "none"}
+    assert "lmms-lab-encoder/GQA" in found["not_checked"]["gqa"]
+    assert "no_such_task" in found["not_checked"]["none"]
+    section = leakage_section(folder)
+    _, _, table = section["leak_tables"][0]
+    assert [row[0] for row in table] == ["pope", "gqa", "none"]
+    assert any(note.startswith("gqa: not checked: data: ") for note in section["leak_notes"])
+    assert any("reads none" in note for note in section["leak_notes"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from icons_repro.report import svg
 from icons_repro.report.gather import PageInputs, overlaps, scored, sources, vote_counts
@@ -118,3 +119,52 @@ def test_reports_import_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def leakage_folder(folder: Path, **changes: Any) -> Path:
+    """A leakage step's folder, with one pair of pictures."""
+    (folder / "pairs").mkdir(parents=True)
+    Image.new("RGB", (264, 128)).save(folder / "pairs" / "00.webp")
+    seen = {"pictures": 9, "shown": 10, "flat": 0, "unreadable": 0, "unreadable_examples": []}
+    shared = {"same": 1, "near": 2, "shown": 4, "matched": 3}
+    told = {
+        "rule": {"bits": 64, "distance": 6, "correlation": 0.95},
+        "pool": seen,
+        "tests": {"tiny_vqa": seen},
+        "targets": {"tiny_vqa": seen},
+        "not_checked": {"gqa": "the hub <cannot> be reached"},
+        "tests_in_pool": {"tiny_vqa": {"pool": shared}},
+        "targets_in_pool": {"tiny_vqa": {"pool": shared}},
+        "targets_in_tests": {"tiny_vqa": {"tiny_vqa": shared}},
+        "pairs": [
+            {"kind": "tests_in_pool", "lists": ["tiny_vqa", "pool"], "bits": None,
+             "pictures": ["question 1", "<script>.png"], "file": "pairs/00.webp"},
+        ],
+    }  # fmt: skip
+    (folder / "leakage.json").write_text(json.dumps(told | changes))
+    return folder
+
+
+def test_the_page_tells_of_leakage_with_pictures_side_by_side(
+    inputs: PageInputs, tmp_path: Path
+) -> None:
+    found = replace(inputs, leakage=leakage_folder(tmp_path / "leakage"))
+    text = write_page(tmp_path, found).read_text()
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    part = text[text.index('<section id="leakage">') : text.index('<section id="training">')]
+    assert 'href="#leakage"' in text
+    for said in ("40.0%", "1 + 2", "the same pixels", "data:image/webp;base64,"):
+        assert said in part
+    assert "gqa: not checked: the hub &lt;cannot&gt; be reached" in part
+    assert "&lt;script&gt;.png" in part
+    assert "<script" not in part
+
+
+def test_a_page_of_a_run_that_did_not_look_says_nothing_of_leakage(
+    inputs: PageInputs, tmp_path: Path
+) -> None:
+    gone = replace(inputs, leakage=tmp_path / "not there")
+    for found in (inputs, gone):
+        assert "Leakage" not in write_page(tmp_path, found).read_text()

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import lmms_eval.evaluator
 from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
+from PIL import Image
 
 from icons_repro.core.progress import bar
 from icons_repro.evaluation.answerer import Answerer
@@ -41,11 +42,11 @@ class Harness:
         self,
         include_path: Path | None,
         out: Path,
-        answerer: Answerer,
+        answerer: Answerer | None,
         limit: int | None,
         seed: int,
     ) -> None:
-        """Remember the model; it is loaded when first needed."""
+        """Remember the model; it is loaded when first needed, and `pictures` needs none."""
         self.include_path = include_path
         self.out = out
         self.limit = limit
@@ -55,6 +56,7 @@ class Harness:
     @cached_property
     def model(self) -> LlavaLmms:
         """The model, loaded once."""
+        assert self._answerer is not None
         return LlavaLmms(**vars(self._answerer))
 
     def run(self, benchmark: BenchmarkSettings, count: str = "") -> dict[str, Any]:
@@ -98,6 +100,26 @@ class Harness:
             log.warning("%s: %s", benchmark.name, problem)
         finally:
             self.model.slice = None
+
+    def pictures(
+        self, benchmark: BenchmarkSettings
+    ) -> Iterator[tuple[str, Image.Image | Exception]]:
+        """Yield each question's pictures, with a name; or what went wrong as they were opened.
+
+        Raises `UnavailableError` where the benchmark cannot be loaded.
+        """
+        with contained(self.out / "lmms_eval.log"):
+            task = self._load(benchmark)
+            documents = task.eval_docs
+        for number in range(len(documents)):
+            try:
+                shown = task.doc_to_visual(documents[number]) or []
+            except Exception as error:  # whatever a task's own code or a decoder raises
+                yield f"question {number}", error
+                continue
+            for picture in shown:
+                if isinstance(picture, Image.Image):  # and no video
+                    yield f"question {number}", picture
 
     def _slices(self, benchmark: BenchmarkSettings) -> AnswerSlices:
         return AnswerSlices(self.out / "slices" / benchmark.name)

@@ -19,6 +19,7 @@ from icons_repro.preflight.cost import counts, memory_by_part, stage_costs
 from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
 from icons_repro.preflight.findings import Finding, would_fail
 from icons_repro.preflight.images import decode_all
+from icons_repro.preflight.leakage import shared_pictures
 from icons_repro.preflight.machine import (
     check_devices,
     check_disk,
@@ -44,6 +45,7 @@ def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
         findings += _guarded("words", lambda: list(_vocabulary(config, graph, cache)))
         findings += _guarded("training", lambda: list(_training(config, graph, cache)))
         findings += _guarded("references", lambda: list(_references(config, cache)))
+        findings += _guarded("leakage", lambda: list(shared_pictures(config, cache)))
     if config.executor.kind == "slurm":
         from icons_repro.preflight.shared_disk import try_from_two_nodes
 

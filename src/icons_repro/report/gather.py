@@ -37,6 +37,8 @@ class PageInputs:
     """Other selections from the same pool, by name."""
     evaluations: Mapping[str, Path] = field(default_factory=dict)
     """Evaluate directories, by model as in `lines`."""
+    leakage: Path | None = None
+    """The leakage step's folder."""
     run: str = ""
     """How commands call the run: its folder."""
     files: Mapping[str, Path] = field(default_factory=dict)

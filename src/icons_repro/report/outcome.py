@@ -16,6 +16,7 @@ from icons_repro.evaluation.relative import (
     relative_performance,
 )
 from icons_repro.evaluation.runner import read_scores, unknown_words
+from icons_repro.report.leakage import leaked
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 from icons_repro.report.results import RunResults
 
@@ -64,6 +65,12 @@ class Outcome:
         return {
             name: self.scored[name] for name in (FULL, RANDOM, THIS_RUN) if self.scored.get(name)
         }
+
+    @property
+    def leakage_folder(self) -> Path | None:
+        """Where what the tests share with the pool and the targets is, or None if it is not."""
+        step = self.experiment.leakage
+        return self.cache.path(step) if step and self.cache.is_ready(step) else None
 
     @cached_property
     def blind(self) -> dict[str, float]:
@@ -116,6 +123,7 @@ class Outcome:
             pool=line.selection.inputs["pool"].fingerprint,
             evaluations={name: str(folder) for name, folder in self.score_folders.items()},
             benchmarks=self.scored[THIS_RUN],
+            leakage=leaked(self.leakage_folder) if self.leakage_folder else {},
             relative=self._relative(),
             wandb=loggers.get("wandb", {"mode": "off"}),
             loggers=dict(loggers),

@@ -18,6 +18,7 @@ from icons_repro.report.gather import (
     vote_counts,
 )
 from icons_repro.report.html.shell import write_page as write_html
+from icons_repro.report.leakage import leakage_section
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
 from icons_repro.report.results import SCALES
 from icons_repro.report.tables import DASH, relative_text, score_text
@@ -39,6 +40,7 @@ def write_page(run_dir: Path, inputs: PageInputs) -> Path:
     values = _header(inputs) | _scores(inputs) | _selection(inputs, found) | _work(inputs)
     values |= {"rows": rows is not None, "answers": answers is not None}
     values |= {"rows_said": "", "strata": (), "answers_said": ""}
+    values |= leakage_section(inputs.leakage)
     data: dict[str, Any] = {}
     if rows:
         data["rows-data"] = rows.data
@@ -46,8 +48,10 @@ def write_page(run_dir: Path, inputs: PageInputs) -> Path:
     if answers:
         data["answers-data"] = answers.data
         values["answers_said"] = said_of_answers(answers)
-    titles = ("Benchmarks", "Sources", "Votes", "Tasks", "Rows", "Answers", "Training", "Stages")
-    keys = ("bullets", "make_up", "votes", "overlap", "rows", "answers", "curves", "stages")
+    titles = ("Benchmarks", "Sources", "Votes", "Tasks", "Rows", "Answers", "Leakage", "Training",
+              "Stages")  # fmt: skip
+    keys = ("bullets", "make_up", "votes", "overlap", "rows", "answers", "leakage", "curves",
+            "stages")  # fmt: skip
     values["sections"] = [(t, bool(values[k])) for t, k in zip(titles, keys, strict=True)]
     return write_html(run_dir / FILE, "run.html", SCRIPTS if data else (), data, **values)
 

@@ -167,6 +167,7 @@ class Reporter:
                 line.selection, self.ledger.goals, self.cache, self.folder.parent
             ),
             evaluations=found.score_folders,
+            leakage=found.leakage_folder,
             run=short_path(self.folder),
             files=files,
             config_text=(self.folder / "config.yaml").read_text(),

@@ -49,6 +49,9 @@ class RunResults:
     """value, low, high (percent), reference; `above_blind`, the same with the blind baseline as
     zero; `compared_with`, scores by benchmark of "full", "random" and "blind". None without a
     full-data run of the same setup."""
+    leakage: Mapping[str, Any] = field(default_factory=dict)
+    """Pictures that tests share with pool and validation: counts by benchmark and task, what was
+    not checked and why, and the folder with the rest. Empty where nobody looked."""
     wandb: Mapping[str, Any] = field(default_factory=dict)
     loggers: Mapping[str, Any] = field(default_factory=dict)
     """By logger: mode, id, group, and where to look."""
