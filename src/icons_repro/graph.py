@@ -18,6 +18,7 @@ from icons_repro.core.settings import (
     RecordPolicy,
 )
 from icons_repro.core.step import Step
+from icons_repro.data.formats.choice import converted_pool
 from icons_repro.data.image_looks import ImageLooks
 from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
@@ -85,9 +86,9 @@ class Graph:
     @cached_property
     def pool(self) -> Pool:
         """The pool's records."""
-        if self.world:
-            return Pool(policy=self.policy, world=self.world)
         data = self.config.data
+        if made := converted_pool(data, Path(self.config.paths.cache), checked_part) or self.world:
+            return Pool(policy=self.policy, world=made)
         source = file_ref(existing(data.json, "data.json", folder=False), self.index)
         folder = existing(data.images, "data.images").absolute()
         images = self.looks.ref(Pool.stage, source, folder, data.image_identity)

@@ -131,13 +131,38 @@ class TrainerSettings:
 
 
 @dataclass(frozen=True)
-class PoolSettings(DataSettings, RecordPolicy):
+class SourceSettings:
+    """Rows in a format other than LLaVA's JSON (data/formats/)."""
+
+    path: Name | None = None
+    """A file, or a folder of files of one format: its name's end says which."""
+    columns: dict[str, Name | None] | None = None
+    """Where rows keep what, if not under the usual names (data/formats/turns.py): `messages`,
+    `images`, `question`, `answer`, ... to the column; null says that none has it."""
+    images: Name | None = None
+    """Folder that image paths are relative to."""
+
+
+@dataclass(frozen=True)
+class NamedSource(SourceSettings):
+    """One of several sources."""
+
+    name: Name | None = None
+    """The source of its rows; of a target, the task."""
+    weight: Annotated[float, Within(0, 1000, low_open=True)] = 1.0
+    """Copies of each of its rows: 0.1 draws about a tenth, 2 takes each twice."""
+
+
+@dataclass(frozen=True)
+class PoolSettings(DataSettings, RecordPolicy, SourceSettings):
     """The pool that is selected from, and how its rows become tensors."""
 
     json: Name | None = None
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
-    images: Name | None = None
-    """Folder that image paths are relative to."""
+    sources: Annotated[list[dict[str, Any]], Filled] | None = None
+    """Several sources instead of one: `{name: ..., path: ..., weight: ...}` (`NamedSource`)."""
+    weight_seed: Seed = 0
+    """Draws the rows of sources whose weight is no whole number; not the run's seed."""
     image_identity: ImageIdentity = "stat"
     """What tells that an image has changed: its size and modification time, its content, or
     nothing (data/image_identity.py says what each costs)."""
