@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from graphs import graph
+import yaml
+from graphs import composed
 from PIL import Image
 
+from icons_repro.config import RunConfig, checked_part, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
+from icons_repro.core.settings import PoolSettings, TargetSettings
 from icons_repro.data.records import RecordTable
 from icons_repro.graph import Graph
 
@@ -45,8 +50,27 @@ def write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
+@cache
+def settings() -> RunConfig:
+    return typed(composed("data.world=null"))
+
+
 def pool_graph(tmp_path: Path, *overrides: str) -> Graph:
-    return graph("data.world=null", *overrides, output=tmp_path)
+    """Return the graph of `data.KEY=VALUE` and `targets.KEY=VALUE`; composed once, for speed."""
+    given: dict[str, dict[str, Any]] = {"data": {}, "targets": {}}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        group, _, name = key.partition(".")
+        given[group][name] = yaml.safe_load(value)
+    config = settings()
+    data = checked_part(PoolSettings, as_plain(config.data) | given["data"], "data")
+    targets = checked_part(TargetSettings, as_plain(config.targets) | given["targets"], "targets")
+    paths = replace(config.paths, cache=str(tmp_path / "cache"))
+    return Graph(replace(config, data=data, targets=targets, paths=paths))
+
+
+def as_plain(part: Any) -> dict[str, Any]:
+    return {f.name: getattr(part, f.name) for f in fields(part)}
 
 
 def pool(tmp_path: Path, *overrides: str) -> tuple[RecordTable, Path]:

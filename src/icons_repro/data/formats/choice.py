@@ -13,7 +13,7 @@ from icons_repro.core.refs import Ref, existing, file_ref
 from icons_repro.core.settings import ImageIdentity, NamedSource, PoolSettings, SourceSettings
 from icons_repro.data.formats.base import SourceSpec
 from icons_repro.data.formats.looks import images_ref
-from icons_repro.data.formats.registry import FORMATS, format_of, known_suffixes
+from icons_repro.data.formats.registry import FORMATS, NO_ROWS, format_of, known_suffixes
 from icons_repro.data.formats.stage import Converted
 from icons_repro.data.formats.turns import ROLES
 
@@ -57,7 +57,9 @@ class Finder:
             )
         folder = Path(path).absolute()
         names = sorted(
-            str(file.relative_to(folder)) for file in folder.rglob("*") if format_of(file.name)
+            str(file.relative_to(folder))
+            for file in folder.rglob("*")
+            if format_of(file.name) and file.name not in NO_ROWS
         )
         kinds = sorted({str(format_of(name)) for name in names})
         if len(kinds) != 1:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ def fill(step: Converted, out: Path, part: str) -> None:
     table = pa.table({"file": files, "row": pa.array(places, pa.int64())})
     pq.write_table(table, out / ROWS / f"{part}.parquet")
     counted = {"read": rows, "rows": len(places), "usable": usable, "with_images": with_images}
-    write_json(out / ROWS / f"{part}.json", {"counted": counted, "problem": first})
-    os.sync()  # the part is then marked as done, its many images must be on disk
+    note = {"counted": counted, "problem": first, "images": pictures.kept}
+    write_json(out / ROWS / f"{part}.json", note)
 
 
 def copies_of(source: SourceSpec, seed: int, shard: int, row: int) -> int:
@@ -105,6 +105,7 @@ def finish(step: Converted, out: Path) -> Counts:
     for number, source in enumerate(step.sources):
         mine = [part for part in parts if part.startswith(f"{number:03d}-")]
         notes: list[Any] = [read_json(out / ROWS / f"{part}.json") for part in mine]
+        check_kept(out, notes)
         counted: Counter[str] = sum((Counter(note["counted"]) for note in notes), Counter())
         if not counted["usable"]:
             problem = next((note["problem"] for note in notes if note["problem"]), "it is empty")
@@ -120,6 +121,17 @@ def finish(step: Converted, out: Path) -> Counts:
         pq.write_table(pa.concat_tables(tables).unify_dictionaries(), out / ORIGINS)
     shutil.rmtree(out / ROWS)
     return {"sources": counts}
+
+
+def check_kept(out: Path, notes: Sequence[Any]) -> None:
+    """Raise `DataError` if images of finished parts are not whole: no part waits for the disk."""
+    for name, size in (item for note in notes for item in note["images"].items()):
+        path = out / "images" / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise DataError(
+                f"{path} is not what was written: the machine went down while it was. Delete "
+                f"{out}, and give the command again."
+            )
 
 
 def join(out: Path, parts: list[str], path: Path) -> None:

@@ -33,7 +33,8 @@ class Pictures:
         self.out = out
         self.root = None if root is None else os.path.realpath(root)
         self.follow_symlinks = follow_symlinks
-        self._kept: set[str] = set()
+        self.kept: dict[str, int] = {}
+        """Name to bytes of all that were brought."""
 
     def keep(self, image: Any) -> str:
         """Store an image given as bytes, `{bytes, path}`, path or data URI; return its name.
@@ -71,14 +72,14 @@ class Pictures:
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         name = f"{digest[:2]}/{digest}{_ending(data)}"
         path = self.out / name
-        if name in self._kept or (path.is_file() and path.stat().st_size == len(data)):
-            self._kept.add(name)
+        known = name in self.kept
+        self.kept[name] = len(data)
+        if known or (path.is_file() and path.stat().st_size == len(data)):
             return name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{digest}.{uuid.uuid4().hex[:8]}.part")  # others may write it too
         part.write_bytes(data)
         os.replace(part, path)
-        self._kept.add(name)
         return name
 
 

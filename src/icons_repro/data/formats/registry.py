@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from icons_repro.data.formats.base import Format
+from icons_repro.data.formats.json_files import JsonFiles
 from icons_repro.data.formats.parquet import Parquet
+from icons_repro.data.formats.webdataset import WebDataset
 
-FORMATS: dict[str, Format] = {"parquet": Parquet()}
+FORMATS: dict[str, Format] = {
+    "parquet": Parquet(),
+    "json": JsonFiles(),
+    "webdataset": WebDataset(),
+}
+NO_ROWS = ("dataset_info.json", "dataset_dict.json", "state.json")
+"""Names of files that say something about the rows beside them."""
 
 
 def format_of(file: str) -> str | None:
