@@ -136,6 +136,16 @@ class SourceSettings:
 
     path: Name | None = None
     """A file, or a folder of files of one format: its name's end says which."""
+    hub: Name | None = None
+    """In place of `path`: a dataset of the Hugging Face hub, or a folder that `datasets` reads."""
+    subset: Name | None = None
+    """Of a dataset with several, the one to read (`datasets` calls it a config)."""
+    split: Name = "train"
+    """Of a dataset, the split to read."""
+    revision: Name | None = None
+    """Of a dataset on the hub: branch, tag or commit. None: the one that was taken first."""
+    files: Names | None = None
+    """Of a dataset, patterns of the files to fetch and read; None fetches the whole repository."""
     columns: dict[str, Name | None] | None = None
     """Where rows keep what, if not under the usual names (data/formats/turns.py): `messages`,
     `images`, `question`, `answer`, ... to the column; null says that none has it."""

@@ -35,6 +35,8 @@ class SourceSpec:
     """What its rows are called, in place of what they say of themselves; of a target, the task."""
     subset: str = ""
     split: str = ""
+    patterns: tuple[str, ...] = ()
+    """Of a dataset, the files to read; empty: those of the split."""
     columns: Mapping[str, str | None] = field(default_factory=dict)
     """Role to the column that has it (turns.py); None: no column has."""
     images: ImagesRef | None = None

@@ -12,6 +12,7 @@ from icons_repro.core.provenance import file_fingerprint
 from icons_repro.core.refs import Ref, existing, file_ref
 from icons_repro.core.settings import ImageIdentity, NamedSource, PoolSettings, SourceSettings
 from icons_repro.data.formats.base import SourceSpec
+from icons_repro.data.formats.commits import commit_of
 from icons_repro.data.formats.looks import images_ref
 from icons_repro.data.formats.registry import FORMATS, NO_ROWS, format_of, known_suffixes
 from icons_repro.data.formats.stage import Converted
@@ -33,17 +34,34 @@ class Finder:
     def spec(self, settings: NamedSource, key: str) -> SourceSpec:
         """Return the source that the settings below `key` name."""
         check_columns(settings.columns or {}, key)
-        if settings.path is None:
-            raise ConfigError(f"{key}.path is not set: name a file or a folder.")
-        kind, files = self._files(str(settings.path), f"{key}.path")
+        if (settings.path is None) == (settings.hub is None):
+            both = "neither is" if settings.path is None else "both are"
+            raise ConfigError(f"{key}: one of path and hub names the source, and {both} set.")
+        if settings.hub:
+            kind, files = "hub", self._dataset(settings.hub, settings.revision)
+        else:
+            kind, files = self._files(str(settings.path), f"{key}.path")
         found = SourceSpec(
             format=kind,
             files=files,
             name=settings.name or "",
+            subset=settings.subset or "",
+            split=settings.split if settings.hub else "",
+            patterns=tuple(settings.files or ()) if settings.hub else (),
             columns=settings.columns or {},
             weight=settings.weight,
         )
         return self._with_images(found, settings.images, f"{key}.images")
+
+    def _dataset(self, name: str, revision: str | None) -> Ref:
+        """Return a dataset's folder by its files' contents, or one on the hub by its commit."""
+        if not Path(name).is_dir():
+            commit = commit_of(name, revision, self.cache / "hub.json")
+            return Ref(hub=f"{name}@{commit}", path=name)
+        folder = Path(name).absolute()
+        files = [file for file in sorted(folder.rglob("*")) if is_data(file, folder)]
+        digests = {str(f.relative_to(folder)): file_fingerprint(f, self.index) for f in files}
+        return Ref(files=digests, path=str(folder))
 
     def _files(self, path: str, key: str) -> tuple[str, Ref]:
         """Return the format of a file, or of the files below a folder, and their contents."""
@@ -80,6 +98,12 @@ class Finder:
         return replace(source, images=look)
 
 
+def is_data(file: Path, folder: Path) -> bool:
+    """Whether a file of a dataset's folder counts: hidden ones (`.git`, `.cache`) do not."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.is_file() and not hidden
+
+
 def check_columns(columns: Mapping[str, Any], key: str) -> None:
     """Raise `ConfigError` for a role that no column can have."""
     if unknown := sorted(set(columns) - set(ROLES)):
@@ -87,9 +111,9 @@ def check_columns(columns: Mapping[str, Any], key: str) -> None:
 
 
 def converted_pool(settings: PoolSettings, cache: Path, checked: Checked) -> Converted | None:
-    """Return the step that makes the pool from `data.path` or `data.sources`; None without."""
-    given = [key for key in ("world", "json", "path", "sources") if getattr(settings, key)]
-    if not {"path", "sources"} & set(given):
+    """Return the step that makes the pool from `data.path`, `.hub` or `.sources`; None without."""
+    given = [key for key in ("world", "json", "path", "hub", "sources") if getattr(settings, key)]
+    if not {"path", "hub", "sources"} & set(given):
         return None
     if len(given) > 1:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from icons_repro.data.formats.base import Format
+from icons_repro.data.formats.hub import Hub
 from icons_repro.data.formats.json_files import JsonFiles
 from icons_repro.data.formats.parquet import Parquet
 from icons_repro.data.formats.webdataset import WebDataset
@@ -11,6 +12,7 @@ FORMATS: dict[str, Format] = {
     "parquet": Parquet(),
     "json": JsonFiles(),
     "webdataset": WebDataset(),
+    "hub": Hub(),
 }
 NO_ROWS = ("dataset_info.json", "dataset_dict.json", "state.json")
 """Names of files that say something about the rows beside them."""
