@@ -18,9 +18,9 @@ from icons_repro.core.settings import (
     RecordPolicy,
 )
 from icons_repro.core.step import Step
-from icons_repro.data.formats.choice import converted_pool
+from icons_repro.data.formats.choice import converted_pool, converted_targets
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
+from icons_repro.data.stage import DrawnTargets, MadeData, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
@@ -99,7 +99,9 @@ class Graph:
     def targets(self) -> Targets:
         """The target tasks' validation records."""
         settings = self.config.targets
-        made: World | DrawnTargets | None = self.world
+        cache = Path(self.config.paths.cache)
+        converted = converted_targets(settings, self.config.data, cache, checked_part)
+        made: MadeData | DrawnTargets | None = converted or self.world
         if settings.draws:
             made = DrawnTargets(**drawn_targets(settings))
         if settings.folder is None and made:

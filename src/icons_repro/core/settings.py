@@ -205,8 +205,10 @@ class TargetSettings:
     """Without a `folder`: rows to draw for each task from its benchmark's dev or train split."""
     sources: Name | None = None
     """For `build`: folder with local copies; what is not there is fetched from the hub."""
+    task_sources: Annotated[list[dict[str, Any]], Filled] | None = None
+    """In place of a `folder`: a `NamedSource` for each task, `{name: TASK, path: ...}`."""
     seed: Seed = 0
-    """For `build`: seed of the draw; not the run's seed."""
+    """For `build`, and weights of `task_sources`: seed of the draw; not the run's seed."""
     test_rows: list[str] = field(default_factory=list)
     """For `build`: benchmarks that publish nothing but their test rows, to take these all the same,
     as the paper did; their scores are then not held out."""
@@ -214,7 +216,7 @@ class TargetSettings:
     @property
     def draws(self) -> bool:
         """Whether the rows are drawn from benchmarks; a folder has the last word."""
-        return self.folder is None and bool(self.build)
+        return self.folder is None and self.task_sources is None and bool(self.build)
 
 
 @dataclass(frozen=True)

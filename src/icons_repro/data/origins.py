@@ -1,4 +1,4 @@
-"""Which row of which of the user's files a row of a converted pool was."""
+"""Which row of which of the user's files a row of a converted pool or target was."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ORIGINS = "origins.parquet"
-"""`file` and `row` of each row of the pool, in its order."""
+ORIGINS = ".origins.parquet"
+"""End of the name, in place of `.json`, of the file with `file` and `row` of each row, in order."""
 Naming = Callable[[int], str]
-"""Pool position to what a message calls the row."""
+"""Position to what a message calls the row."""
 
 
 def naming(source: Path) -> Naming:
     """Return what names the rows of the file `source`: by its origins, if they stand beside it."""
-    path = source.with_name(ORIGINS)
+    path = source.with_suffix(ORIGINS)
     opened: list[pa.Table] = []  # read when the first row is to be named
 
     def name(position: int) -> str:

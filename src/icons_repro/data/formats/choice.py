@@ -10,7 +10,13 @@ from typing import Any
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.provenance import file_fingerprint
 from icons_repro.core.refs import Ref, existing, file_ref
-from icons_repro.core.settings import ImageIdentity, NamedSource, PoolSettings, SourceSettings
+from icons_repro.core.settings import (
+    ImageIdentity,
+    NamedSource,
+    PoolSettings,
+    SourceSettings,
+    TargetSettings,
+)
 from icons_repro.data.formats.base import SourceSpec
 from icons_repro.data.formats.commits import commit_of
 from icons_repro.data.formats.looks import images_ref
@@ -136,6 +142,27 @@ def converted_pool(settings: PoolSettings, cache: Path, checked: Checked) -> Con
     )
 
 
+def converted_targets(
+    settings: TargetSettings, data: PoolSettings, cache: Path, checked: Checked
+) -> Converted | None:
+    """Return the step that makes the targets from `targets.task_sources`; None without."""
+    if settings.task_sources is None:
+        return None
+    if settings.folder:
+        raise ConfigError(
+            "targets.folder and targets.task_sources are set, and each holds the targets: set one "
+            "to null."
+        )
+    finder = Finder(cache, cache / "files.json", data.image_identity)
+    sources = named_sources(settings.task_sources, "targets.task_sources", finder, checked)
+    return Converted(
+        sources=tuple(sources),
+        follow_symlinks=data.follow_symlinks,
+        seed=settings.seed,
+        targets=True,
+    )
+
+
 def named_sources(
     entries: Sequence[Mapping[str, Any]], key: str, finder: Finder, checked: Checked
 ) -> list[SourceSpec]:
@@ -146,4 +173,6 @@ def named_sources(
         if not name or names.index(name) < number:
             what = f"{name!r} is there twice" if name else "has no name"
             raise ConfigError(f"{key}.{number}.name: {what}; each source has a name of its own.")
+        if "/" in name:
+            raise ConfigError(f"{key}.{number}.name: {name!r} has a slash; it names a file, too.")
     return [finder.spec(entry, f"{key}.{n}") for n, entry in enumerate(settings)]

@@ -91,7 +91,7 @@ def copies_of(source: SourceSpec, seed: int, shard: int, row: int) -> int:
 
 
 def finish(step: Converted, out: Path) -> Counts:
-    """Write `pool.json` or `targets/`, and `origins.parquet`; count rows by source.
+    """Write `pool.json` or `targets/`, each with its origins; count rows by source.
 
     Raises `DataError` for images that have changed meanwhile, and a pool without any.
     """
@@ -117,8 +117,6 @@ def finish(step: Converted, out: Path) -> Counts:
     if not step.targets:
         refuse_without_images(step, counts)
         join(out, parts, out / "pool.json")
-        tables = (pq.read_table(out / ROWS / f"{part}.parquet") for part in parts)
-        pq.write_table(pa.concat_tables(tables).unify_dictionaries(), out / ORIGINS)
     shutil.rmtree(out / ROWS)
     return {"sources": counts}
 
@@ -135,7 +133,9 @@ def check_kept(out: Path, notes: Sequence[Any]) -> None:
 
 
 def join(out: Path, parts: list[str], path: Path) -> None:
-    """Write the rows of some parts, end to end, as JSON lines."""
+    """Write the rows of some parts, end to end, as JSON lines; and which rows they were."""
+    tables = (pq.read_table(out / ROWS / f"{part}.parquet") for part in parts)
+    pq.write_table(pa.concat_tables(tables).unify_dictionaries(), path.with_suffix(ORIGINS))
     with path.open("wb") as whole:
         for part in parts:
             with (out / ROWS / f"{part}.jsonl").open("rb") as file:
