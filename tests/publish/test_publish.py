@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from local_hub import COMMIT, local_hub
 from whole_run import Cache, write_whole_run
 
 from icons_repro.core.errors import DataError, UserError
@@ -15,6 +16,7 @@ from icons_repro.core.refs import Ref
 from icons_repro.core.settings import RecordPolicy
 from icons_repro.data.export import sha256
 from icons_repro.data.formats.base import SourceSpec
+from icons_repro.data.formats.commits import commit_of
 from icons_repro.data.formats.jobs import fill, finish, part_names
 from icons_repro.data.formats.stage import Converted
 from icons_repro.data.records import RecordTable, build_records
@@ -126,6 +128,23 @@ def test_nothing_is_overwritten_and_a_missing_image_leaves_nothing_half_done(
     with pytest.raises(DataError, match="is not in"):
         write_dataset(pool, tmp_path / "chosen", tmp_path / "out", "a test")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_is_pushed_is_a_dataset_that_a_pool_is_fetched_from(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    with local_hub(tmp_path / "hub", tmp_path / "cache", monkeypatch):
+        url = push_to_hub(published, "org/name", private=True)
+        assert url.endswith("/datasets/org/name")
+        for file in ("README.md", "data/train-00000-of-00001.parquet"):
+            assert (tmp_path / "hub" / file).read_bytes() == (published / file).read_bytes()
+        assert commit_of("org/name", None, tmp_path / "hub.json") == COMMIT
+        ref = Ref(hub=f"org/name@{COMMIT}", path="org/name")
+        fetched = converted(SourceSpec("hub", ref, split="train"), tmp_path / "a")
+    (file,) = (published / "data").iterdir()
+    local = converted(SourceSpec("parquet", Ref(path=str(file))), tmp_path / "b")
+    assert fetched.keys.tolist() == local.keys.tolist()
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_folder_and_says_what_to_do(
