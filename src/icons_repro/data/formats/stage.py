@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from icons_repro.core.step import Counts, SharedStep
 from icons_repro.core.work import Work
@@ -32,6 +33,11 @@ class Converted(MadeData, SharedStep):
     """Draws the rows of sources whose weight is no whole number."""
     targets: bool = False
     """Each source is a target task, named by it."""
+
+    @property
+    def label(self) -> str:
+        """Its sources, by name, or by what they are called where they lie."""
+        return ", ".join(source.name or Path(source.where).name for source in self.sources)
 
     def parts(self, work: Work) -> list[str]:
         """Name the files of all sources."""
