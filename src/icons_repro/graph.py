@@ -19,8 +19,9 @@ from icons_repro.core.settings import (
 )
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.typed import checked_part
+from icons_repro.data.formats.choice import converted_pool, converted_targets
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.data.stage import DrawnTargets, Pool, ReleasedKeys, Targets
+from icons_repro.data.stage import DrawnTargets, MadeData, Pool, ReleasedKeys, Targets
 from icons_repro.data.targets.choice import drawn_targets
 from icons_repro.evaluation.settings import chosen_tasks
 from icons_repro.evaluation.stage import Evaluate
@@ -108,9 +109,9 @@ class Graph:
     @cached_property
     def whole_pool(self) -> Pool:
         """All of the pool's records, which the warm-up's slice is drawn from."""
-        if self.world:
-            return Pool(policy=self.policy, world=self.world)
         data = self.config.data
+        if made := converted_pool(data, Path(self.config.paths.cache), checked_part) or self.world:
+            return Pool(policy=self.policy, world=made)
         source = file_ref(existing(data.json, "data.json", folder=False), self.index)
         folder = existing(data.images, "data.images").absolute()
         images = self.looks.ref(Pool.stage, source, folder, data.image_identity)
@@ -121,7 +122,9 @@ class Graph:
     def targets(self) -> Targets:
         """The target tasks' validation records."""
         settings = self.config.targets
-        made: World | DrawnTargets | None = self.world
+        cache = Path(self.config.paths.cache)
+        converted = converted_targets(settings, self.config.data, cache, checked_part)
+        made: MadeData | DrawnTargets | None = converted or self.world
         if settings.draws:
             made = DrawnTargets(**drawn_targets(settings))
         if settings.folder is None and made:

@@ -131,13 +131,48 @@ class TrainerSettings:
 
 
 @dataclass(frozen=True)
-class PoolSettings(DataSettings, RecordPolicy):
+class SourceSettings:
+    """Rows in a format other than LLaVA's JSON (data/formats/)."""
+
+    path: Name | None = None
+    """A file, or a folder of files of one format: its name's end says which."""
+    hub: Name | None = None
+    """In place of `path`: a dataset of the Hugging Face hub, or a folder that `datasets` reads."""
+    subset: Name | None = None
+    """Of a dataset with several, the one to read (`datasets` calls it a config)."""
+    split: Name = "train"
+    """Of a dataset, the split to read."""
+    revision: Name | None = None
+    """Of a dataset on the hub: branch, tag or commit. None: the one that was taken first."""
+    files: Names | None = None
+    """Of a dataset, patterns of the files to fetch and read; None fetches the whole repository."""
+    columns: dict[str, Name | None] | None = None
+    """Where rows keep what, if not under the usual names (data/formats/turns.py): `messages`,
+    `images`, `question`, `answer`, ... to the column; null says that none has it."""
+    images: Name | None = None
+    """Folder that image paths are relative to."""
+
+
+@dataclass(frozen=True)
+class NamedSource(SourceSettings):
+    """One of several sources."""
+
+    name: Name | None = None
+    """The source of its rows; of a target, the task."""
+    weight: Annotated[float, Within(0, 1000, low_open=True)] = 1.0
+    """Copies of each of its rows: 0.1 draws about a tenth, 2 takes each twice."""
+
+
+@dataclass(frozen=True)
+class PoolSettings(DataSettings, RecordPolicy, SourceSettings):
     """The pool that is selected from, and how its rows become tensors."""
 
     json: Name | None = None
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
-    images: Name | None = None
-    """Folder that image paths are relative to."""
+    sources: Annotated[list[dict[str, Any]], Filled] | None = None
+    """Several sources instead of one: `{name: ..., path: ..., weight: ...}` (`NamedSource`)."""
+    weight_seed: Seed = 0
+    """Draws the rows of sources whose weight is no whole number; not the run's seed."""
     image_identity: ImageIdentity = "stat"
     """What tells that an image has changed: its size and modification time, its content, or
     nothing (data/image_identity.py says what each costs)."""
@@ -170,8 +205,10 @@ class TargetSettings:
     """Without a `folder`: rows to draw for each task from its benchmark's dev or train split."""
     sources: Name | None = None
     """For `build`: folder with local copies; what is not there is fetched from the hub."""
+    task_sources: Annotated[list[dict[str, Any]], Filled] | None = None
+    """In place of a `folder`: a `NamedSource` for each task, `{name: TASK, path: ...}`."""
     seed: Seed = 0
-    """For `build`: seed of the draw; not the run's seed."""
+    """For `build`, and weights of `task_sources`: seed of the draw; not the run's seed."""
     test_rows: list[str] = field(default_factory=list)
     """For `build`: benchmarks that publish nothing but their test rows, to take these all the same,
     as the paper did; their scores are then not held out."""
@@ -179,7 +216,7 @@ class TargetSettings:
     @property
     def draws(self) -> bool:
         """Whether the rows are drawn from benchmarks; a folder has the last word."""
-        return self.folder is None and bool(self.build)
+        return self.folder is None and self.task_sources is None and bool(self.build)
 
 
 @dataclass(frozen=True)

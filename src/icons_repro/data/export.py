@@ -60,8 +60,6 @@ def write_sharegpt(table: RecordTable, positions: np.ndarray, path: Path) -> Non
 
 def card(table: RecordTable, positions: np.ndarray, selection: Path, out: Path, about: str) -> str:
     """Return the dataset card: counts by source, histogram of votes, hashes, licences."""
-    pool, kept = Counter(table.sources[table.usable]), Counter(table.sources[positions])
-    sources = [f"| {name} | {pool[name]:,} | {kept[name]:,} |" for name in sorted(pool)]
     hashes = [f"- `{p.name}` {sha256(p)}" for p in sorted(out.iterdir()) if p.name != "README.md"]
     votes = votes_table(selection / "scores.parquet", positions)
     lines = [
@@ -77,7 +75,7 @@ def card(table: RecordTable, positions: np.ndarray, selection: Path, out: Path, 
         "",
         "| source | pool | subset |",
         "|---|---|---|",
-        *sources,
+        *source_rows(table, positions),
         *votes,
         "",
         "## SHA-256",
@@ -91,6 +89,12 @@ def card(table: RecordTable, positions: np.ndarray, selection: Path, out: Path, 
         "",
     ]
     return "\n".join(lines)
+
+
+def source_rows(table: RecordTable, positions: np.ndarray) -> list[str]:
+    """Return a line of a table for each source: its rows in the pool, and in the subset."""
+    pool, kept = Counter(table.sources[table.usable]), Counter(table.sources[positions])
+    return [f"| {name} | {pool[name]:,} | {kept[name]:,} |" for name in sorted(pool)]
 
 
 def votes_table(scores: Path, positions: np.ndarray) -> list[str]:

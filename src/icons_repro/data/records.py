@@ -27,6 +27,7 @@ from icons_repro.core.settings import RecordPolicy
 from icons_repro.core.types import IMAGE_TOKEN, KEY_DTYPE, Record, content_key
 from icons_repro.data.images import ImageFolder
 from icons_repro.data.json_rows import read_rows
+from icons_repro.data.origins import naming
 from icons_repro.data.validation import (
     RowProblem,
     check_row,
@@ -172,7 +173,7 @@ def build_records(
     that have not exactly the file's rows.
     """
     policy, sources = policy or RecordPolicy(), Blocks(blocks)
-    images = ImageFolder(image_root, policy)
+    images, named = ImageFolder(image_root, policy), naming(source)
     reasons: Counter[str] = Counter()
     total = unseen = 0
     schema = SCHEMA.with_metadata({POLICY: json.dumps(asdict(policy), sort_keys=True)})
@@ -186,7 +187,7 @@ def build_records(
         for raw, offset in read_rows(source):
             row, problem = _row(raw, images, sources, total)
             if problem:
-                _report(problem, source, total, policy)
+                _report(problem, named(total), policy)
                 reasons[problem.reason] += 1
                 skipped.write(json.dumps({"row": total, **problem.as_dict()}) + "\n")
             else:
@@ -246,10 +247,10 @@ def _row(
     return row, problem
 
 
-def _report(problem: RowProblem, source: Path, row: int, policy: RecordPolicy) -> None:
+def _report(problem: RowProblem, row: str, policy: RecordPolicy) -> None:
     if policy.on_bad_row == "error":
         raise DataError(
-            f"{source}, row {row}: {problem.detail}. "
+            f"{row}: {problem.detail}. "
             "Mend the row, or set data.on_bad_row=skip to leave such rows out and list them."
         )
 

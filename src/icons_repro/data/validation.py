@@ -53,6 +53,15 @@ def json_text(raw: Any) -> tuple[str, RowProblem | None]:
     return text, None
 
 
+UNUSABLE = "unusable"
+"""The one field of a row that could not be turned into LLaVA's schema (data/formats)."""
+
+
+def unusable_row(problem: RowProblem) -> dict[str, Any]:
+    """Return what stands in the place of such a row, and says why."""
+    return {UNUSABLE: problem.as_dict()}
+
+
 def row_images(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the row's image paths: `image` holds a string, a list of strings, or nothing."""
     image = raw.get("image")
@@ -85,6 +94,9 @@ def check_row(raw: Any, images: ImageFolder) -> RowProblem | None:
 
 def _check_turns(raw: Mapping[str, Any]) -> RowProblem | None:
     turns = raw.get("conversations")
+    if list(raw) == [UNUSABLE] and isinstance(raw[UNUSABLE], Mapping):
+        said = (str(raw[UNUSABLE].get(field)) for field in ("reason", "detail"))
+        return RowProblem(*said)
     if not isinstance(turns, list) or not turns:
         return RowProblem("no_conversations", "`conversations` is missing or empty")
     for number, turn in enumerate(turns):
