@@ -25,6 +25,7 @@ WITHOUT_IMPORT = {
 """Dependencies that no line imports, and why they are needed."""
 COMES_WITH = {"triton": "torch, where there are CUDA devices; signs are drawn otherwise without it"}
 EXTRA_OF = {
+    "hub": {"data"},
     "eval": {"evaluation"},
     "cluster": {"engine", "preflight"},
     "transport": {"selection"},

@@ -8,6 +8,7 @@ from icons_repro.core.build import Options, build
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.core.step import from_json, to_json
+from icons_repro.data.formats import jobs
 from icons_repro.data.formats.stage import Converted
 
 
@@ -142,6 +143,27 @@ def test_a_killed_conversion_goes_on_and_makes_the_same(
         for c in caches
     )  # fmt: skip
     assert whole == killed
+
+
+def test_a_kill_while_the_parts_are_removed_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_parquet(embedded(1, 2), tmp_path / "x.parquet")
+    step = pool_graph(tmp_path, f"data.path={tmp_path}/x.parquet").pool.world
+    assert isinstance(step, Converted)
+    cache = Cache(tmp_path / "cache")
+
+    def cut(folder: Path, **_: object) -> None:
+        next(Path(folder).glob("*.json")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.shutil, "rmtree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            build(step, cache)
+    build(step, cache)
+    assert len((cache.path(step) / "pool.json").read_text().splitlines()) == 2
+    assert not (cache.path(step) / "rows").exists()
 
 
 @pytest.mark.parametrize(

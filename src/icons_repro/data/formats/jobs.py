@@ -31,6 +31,8 @@ from icons_repro.data.validation import UNUSABLE, json_text, row_images
 log = logging.getLogger(__name__)
 ROWS = "rows"
 """Folder of what the parts made, gone at the end: `PART.jsonl`, `PART.parquet`, `PART.json`."""
+COUNTS = "counts.json"
+"""What was counted; there once all else is."""
 
 
 def part_names(step: Converted) -> list[str]:
@@ -71,8 +73,8 @@ def fill(step: Converted, out: Path, part: str) -> None:
     files = pa.array([name] * len(places), pa.string()).dictionary_encode()
     table = pa.table({"file": files, "row": pa.array(places, pa.int64())})
     pq.write_table(table, out / ROWS / f"{part}.parquet")
-    counted = {"read": rows, "rows": len(places), "usable": usable, "with_images": with_images}
-    note = {"counted": counted, "problem": first, "images": pictures.kept}
+    counts = {"read": rows, "rows": len(places), "usable": usable, "with_images": with_images}
+    note = {"counted": counts, "problem": first, "images": pictures.kept}
     write_json(out / ROWS / f"{part}.json", note)
 
 
@@ -95,6 +97,15 @@ def finish(step: Converted, out: Path) -> Counts:
 
     Raises `DataError` for images that have changed meanwhile, and a pool without any.
     """
+    counts = read_json(out / COUNTS)  # a worker may have been killed while it removed the parts
+    if counts is None:
+        counts = {"sources": _finish(step, out)}
+        write_json(out / COUNTS, counts)
+    shutil.rmtree(out / ROWS, ignore_errors=True)
+    return dict(counts)
+
+
+def _finish(step: Converted, out: Path) -> dict[str, Any]:
     for source in step.sources:
         check_images(source)
     counts: dict[str, Any] = {}
@@ -104,21 +115,25 @@ def finish(step: Converted, out: Path) -> Counts:
     parts = part_names(step)
     for number, source in enumerate(step.sources):
         mine = [part for part in parts if part.startswith(f"{number:03d}-")]
-        notes: list[Any] = [read_json(out / ROWS / f"{part}.json") for part in mine]
-        check_kept(out, notes)
-        counted: Counter[str] = sum((Counter(note["counted"]) for note in notes), Counter())
-        if not counted["usable"]:
-            problem = next((note["problem"] for note in notes if note["problem"]), "it is empty")
-            raise DataError(f"{_described(source)}: no row can be used; the first: {problem}.")
-        counts[source.name or source.format] = dict(counted)
+        counts[source.name or source.format] = counted(source, mine, out)
         if step.targets:
             (out / "targets").mkdir(exist_ok=True)
             join(out, mine, out / "targets" / f"{source.name}.json")
     if not step.targets:
         refuse_without_images(step, counts)
         join(out, parts, out / "pool.json")
-    shutil.rmtree(out / ROWS)
-    return {"sources": counts}
+    return counts
+
+
+def counted(source: SourceSpec, parts: Sequence[str], out: Path) -> dict[str, int]:
+    """Return what a source's parts counted. Raises `DataError` if none of its rows is usable."""
+    notes: list[Any] = [read_json(out / ROWS / f"{part}.json") for part in parts]
+    check_kept(out, notes)
+    found: Counter[str] = sum((Counter(note["counted"]) for note in notes), Counter())
+    if not found["usable"]:
+        problem = next((note["problem"] for note in notes if note["problem"]), "there is none")
+        raise DataError(f"{_described(source)}: no row can be used; the first: {problem}.")
+    return dict(found)
 
 
 def check_kept(out: Path, notes: Sequence[Any]) -> None:
@@ -154,7 +169,7 @@ def check_images(source: SourceSpec) -> None:
 def refuse_without_images(step: Converted, counts: Counts) -> None:
     """Raise `DataError` for a pool in which no row has an image, unless that is what was asked."""
     told = all(source.columns.get("images", "") is None for source in step.sources)
-    if told or any(counted.get("with_images") for counted in counts.values()):
+    if told or any(found.get("with_images") for found in counts.values()):
         return
     raise DataError(
         f"{'; '.join(map(_described, step.sources))}: no row has an image. "
