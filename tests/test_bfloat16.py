@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 ROOT = Path(__file__).parents[1]
-SELECTORS = "clip_score,el2n,coincide,self_sup,self_filter,less,tive"
+SELECTORS = "clip_score,el2n,coincide,self_sup,self_filter,less,tive,scalselect,datatailor,presel"
 """Between them they read every feature that a model makes."""
 SETTINGS = [
     "trainer.model_dtype=bfloat16",

@@ -92,7 +92,7 @@ def most_attended(
     `weights` `[B, L, L]` from a token (second axis) to another; `asking` and `image` bool `[B, L]`.
     Where no attention reaches the image it is uniform. Equal tokens come in their order.
     """
-    attention = torch.einsum("bqk,bq->bk", weights, asking.to(weights)) * image
+    attention = (weights * asking[:, :, None]).sum(dim=1) * image  # no product: autocast rounds it
     total = attention.sum(dim=1, keepdim=True)
     counts = image.sum(dim=1, keepdim=True)
     uniform = image / counts.clamp_min(1)
