@@ -48,7 +48,8 @@ def graph_of(overrides: list[str]) -> Any:
         config = compose("config", overrides=overrides)
     with open_dict(config):
         config.names = {"setup": "tiny", "experiment": "grid", "selector": "icons"}
-        config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+        nowhere = f"{tempfile.gettempdir()}/icons-repro-grid"
+        config.paths = {"output": nowhere, "cache": f"{nowhere}/cache", "run": f"{nowhere}/run"}
     return Graph(typed(config))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -13,8 +15,12 @@ from icons_repro.graph import Graph
 CONF = Path(__file__).parents[1] / "conf"
 
 
-def composed(*overrides: str, output: Path | str = "o") -> DictConfig:
-    """Compose a config whose run writes below `output`; a relative one is below the test's own."""
+NOWHERE = Path(tempfile.gettempdir()) / f"icons-repro-tests-{os.getuid()}"
+"""Where a graph that a test only looks at remembers digests of files."""
+
+
+def composed(*overrides: str, output: Path | str = NOWHERE) -> DictConfig:
+    """Compose a config whose run writes below `output`."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=list(overrides))
@@ -24,6 +30,6 @@ def composed(*overrides: str, output: Path | str = "o") -> DictConfig:
     return config
 
 
-def graph(*overrides: str, output: Path | str = "o") -> Graph:
+def graph(*overrides: str, output: Path | str = NOWHERE) -> Graph:
     """Return the graph of such a config."""
     return Graph(typed(composed(*overrides, output=output)))

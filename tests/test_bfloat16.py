@@ -12,7 +12,9 @@ from forked import run_forked
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-SELECTORS = "clip_score,el2n,coincide,self_sup,self_filter,less,tive"
+SELECTORS = (
+    "clip_score,el2n,coincide,self_sup,self_filter,less,tive,scalselect,datatailor,presel,xmas"
+)
 """Between them they read every feature that a model makes."""
 SETTINGS = [
     "trainer.model_dtype=bfloat16",
@@ -24,6 +26,7 @@ SETTINGS = [
     "warmup.train.epochs=1",
     "finetune.epochs=1",
     "features.self_filter.train.epochs=1",
+    "features.trajectory_points=2",
     "reference=none",
 ]
 pytestmark = pytest.mark.e2e

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graphs import NOWHERE
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -56,7 +57,7 @@ def composed(*overrides: str, hydra: bool = False) -> DictConfig:
 def named(config: DictConfig) -> DictConfig:
     """Fill in what only a run knows."""
     config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-    config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+    config.paths = {"output": f"{NOWHERE}", "cache": f"{NOWHERE}/cache", "run": f"{NOWHERE}/run"}
     return config
 
 

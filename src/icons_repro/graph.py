@@ -365,9 +365,8 @@ class Graph:
 
     @property
     def vision_token_pass(self) -> VisionTokenPass:
-        """Image tokens of the pool in the base's first layers: ScalSelect and PRISM train none."""
-        made = {**self._pass, "warmup": None}
-        return VisionTokenPass(**made, depth=self.config.features.vision_depth)
+        """Image tokens of the pool in the base's first layer: ScalSelect trains no model."""
+        return VisionTokenPass(**{**self._pass, "warmup": None})
 
     @property
     def attention_trajectory(self) -> AttentionTrajectory:

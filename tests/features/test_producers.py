@@ -268,7 +268,7 @@ def test_selection_runs_on_every_made_feature(small) -> None:
     arguments = {"longest": {"of": "answers"}, "icons": {"rule": "direct_merge"}}
     for name in (
         *("self_filter", "tive", "less", "coincide", "released", "clip_score", "longest"),
-        *("icons", "icons_as_released", "scalselect", "prism", "datatailor", "presel"),
+        *("icons", "icons_as_released", "scalselect", "datatailor", "presel"),
     ):
         config = graph(f"selector={name}").config.selector
         extra = arguments.get(name, {})

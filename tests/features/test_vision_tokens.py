@@ -9,7 +9,6 @@ from benchmark_files import picture
 from family_toys import BUILDERS, write_toy
 from toy_parts import write_language, write_projector, write_vision
 
-from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import DataSettings
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.data.records import build_records
@@ -85,23 +84,6 @@ def test_attended_tokens_are_those_of_the_released_code(opened, share) -> None:
         torch.testing.assert_close(found["attended"][i], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@torch.no_grad()
-def test_the_mean_is_over_all_image_tokens_after_the_layer_asked_for(opened, depth) -> None:
-    dataset, collate, folder = opened
-    batch = collate([dataset[i] for i in (0, 1, 2)])
-    found = VisionTokens(load_model(folder), depth).rows(batch)["mean"]
-    model = load_model(folder)
-    seen: list[torch.Tensor] = []
-    layer = model.model.language_model.layers[depth - 1]
-    layer.register_forward_hook(lambda m, a, out: seen.append(out))
-    model(**model_inputs(batch), use_cache=False)
-    assert found[0].isnan().all()
-    for i in (1, 2):
-        image = batch["input_ids"][i] == model.config.image_token_id
-        torch.testing.assert_close(found[i], seen[0][i][image].mean(dim=0), rtol=1e-4, atol=1e-5)
-
-
 def test_the_token_that_passes_the_share_is_the_last_one_taken() -> None:
     weights = torch.tensor([[[0.1, 0.6, 0.0, 0.3, 0.0]] * 5])
     image = torch.tensor([[True, True, False, True, False]])
@@ -112,11 +94,6 @@ def test_the_token_that_passes_the_share_is_the_last_one_taken() -> None:
     assert not most_attended(weights, torch.zeros_like(asking), image, 0.9).any()
     even = most_attended(torch.zeros_like(weights), asking, image, 0.5)
     assert even[0].nonzero().flatten().tolist() == [0, 1]
-
-
-def test_a_depth_that_the_model_lacks_is_refused(opened) -> None:
-    with pytest.raises(ConfigError, match=r"features\.vision_depth=3: .* 2 layers"):
-        VisionTokens(load_model(opened[2]), 3)
 
 
 @pytest.mark.parametrize("model_type", sorted(BUILDERS))

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 from family_toys import INSTRUCT, byte_tokenizer, chatml, write_toy
+from graphs import NOWHERE
 from hydra import compose, initialize_config_dir
 from transformers import AutoProcessor
 
@@ -46,7 +47,7 @@ def graph(*overrides: str) -> Graph:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=list(overrides))
     config.names = {"setup": "tiny", "experiment": "test", "selector": "test"}
-    config.paths = {"output": "o", "cache": "o/cache", "run": "o/run"}
+    config.paths = {"output": f"{NOWHERE}", "cache": f"{NOWHERE}/cache", "run": f"{NOWHERE}/run"}
     return Graph(typed(config))
 
 

@@ -21,7 +21,6 @@ from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
 from icons_repro.selection.presel import PreSel
-from icons_repro.selection.prism import Prism
 from icons_repro.selection.random import Random
 from icons_repro.selection.random_per_source import RandomPerSource
 from icons_repro.selection.released import Released
@@ -64,8 +63,6 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "tive": Tive,
     "tive_excluding": lambda: Tive(scale=10.0, exclude_sources=["a"]),
     "scalselect": ScalSelect,
-    "prism": Prism,
-    "prism_proportional": lambda: Prism(text_only="proportional"),
     "datatailor": DataTailor,
     "datatailor_sampled": lambda: DataTailor(ward_rows=4, cut=0.5),
     "xmas": Xmas,

@@ -343,8 +343,6 @@ class FeatureSettings:
     coincide_layers: Annotated[list[Whole], Filled] | None = None
     """Layers of the language model, from 0. None takes those at one to five sixths of its depth, as
     COINCIDE took 3, 7, 11, 15 and 19 of the 24 of TinyLLaVA-2.0B."""
-    vision_depth: Count = 1
-    """Layer of the language model, from 1, after which PRISM averages the image tokens."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of stored hidden states, image tokens and COINCIDE features."""
     token_budget: Count = placement(4096)

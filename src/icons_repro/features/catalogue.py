@@ -129,7 +129,7 @@ FEATURES: dict[str, PoolFeature] = {
     "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
     "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
     "spectrum": PoolFeature(lambda g: g.spectrum_pass, _spectrum),
-    "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended", "mean")),
+    "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended")),
     "attention_trajectory": PoolFeature(lambda g: g.attention_trajectory, _one("trajectory")),
     "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
     "image_cls": PoolFeature(lambda g: g.image_pass, _hidden("rows")),

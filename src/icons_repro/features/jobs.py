@@ -155,7 +155,7 @@ def _load(step: Any, work: Work) -> FeaturePass:
     if isinstance(step, SpectrumPass):
         return SpectrumFeatures(model, step.dtype)
     if isinstance(step, VisionTokenPass):
-        return VisionTokens(model, step.depth, dtype=step.dtype)
+        return VisionTokens(model, dtype=step.dtype)
     if isinstance(step, AttentionPass):
         return CrossAttention(model)
     if isinstance(step, ValuePass):

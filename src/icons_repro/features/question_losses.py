@@ -10,9 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from icons_repro.core.types import Record
+from icons_repro.core.types import IMAGE_TOKEN, Record
 from icons_repro.data.dataset import ConversationDataset, Sample
-from icons_repro.data.validation import IMAGE_TOKEN
 from icons_repro.features.arrays import Columns
 from icons_repro.features.predict import FeaturePass
 from icons_repro.models.answers import answer_losses

@@ -86,12 +86,9 @@ class SpectrumPass(LlavaPass):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VisionTokenPass(LlavaPass):
-    """Image tokens of every row after the language model's first layers."""
+    """Image tokens of every row after the language model's first layer."""
 
     stage = "vision_tokens"
-
-    depth: int
-    """Layer, from 1, after which all image tokens are averaged."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

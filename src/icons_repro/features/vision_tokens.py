@@ -1,4 +1,4 @@
-"""Image tokens after the first layers of the language model, as ScalSelect and PRISM read them."""
+"""Image tokens after the first layer of the language model, as ScalSelect reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from icons_repro.core.errors import ConfigError
 from icons_repro.features.arrays import Columns
 from icons_repro.features.embeddings import masked_mean
 from icons_repro.features.predict import FeaturePass, hidden_size, llava_of
@@ -16,7 +15,7 @@ from icons_repro.models.families import language_layers
 
 
 class VisionTokens(FeaturePass):
-    """Fills `attended` and `mean` `[N, h]`, both NaN for a row without an image.
+    """Fills `attended` `[N, h]`, NaN for a row without an image.
 
     `attended`: the image tokens that the question looks at, after the first layer, averaged. Looked
     at: attention of the first layer, mean over heads and over the tokens that are neither image nor
@@ -27,35 +26,21 @@ class VisionTokens(FeaturePass):
     Qwen's marks around an image as image tokens, and what ends an answer as the user's; here they
     are text, and part of the answer.
 
-    `mean`: all image tokens after layer `depth`, averaged (PRISM).
-
-    The language model is cut behind layer `depth`, so the pass costs the vision tower and `depth`
-    layers.
+    The language model is cut behind its first layer, so the pass costs the vision tower and that.
     """
 
-    def __init__(
-        self, model: nn.Module, depth: int = 1, share: float = 0.9, dtype: str = "float16"
-    ) -> None:
-        """Take the model over: it loses its later layers. Raises `ConfigError` for no such depth.
-
-        `depth` counts layers from 1.
-        """
+    def __init__(self, model: nn.Module, share: float = 0.9, dtype: str = "float16") -> None:
+        """Take the model over: it loses its later layers."""
         super().__init__()
         self.model = model
         self.llava = llava_of(model)
         blocks: Any = language_layers(model)
-        if not 1 <= depth <= len(blocks):
-            raise ConfigError(
-                f"features.vision_depth={depth}: the language model has {len(blocks)} layers; "
-                f"give one from 1 to {len(blocks)}."
-            )
         self._share, self._stored = share, dtype
         self.llava.set_attn_implementation("eager")  # fused kernels do not give their weights
-        del blocks[depth:]
-        self._first = self._last = self._weights = torch.empty(0)
+        del blocks[1:]
+        self._first = self._weights = torch.empty(0)
         blocks[0].self_attn.register_forward_hook(self._keep_weights)
         blocks[0].register_forward_hook(self._keep_first)
-        blocks[depth - 1].register_forward_hook(self._keep_last)
 
     def _keep_weights(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._weights = output[1].float().mean(dim=1)
@@ -63,13 +48,10 @@ class VisionTokens(FeaturePass):
     def _keep_first(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._first = _states(output)
 
-    def _keep_last(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._last = _states(output)
-
     @property
     def columns(self) -> Columns:
-        """Two vectors a row."""
-        return dict.fromkeys(("attended", "mean"), ((hidden_size(self.llava),), self._stored))
+        """A vector a row."""
+        return {"attended": ((hidden_size(self.llava),), self._stored)}
 
     def rows(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One forward through what is left of the body."""
@@ -80,7 +62,6 @@ class VisionTokens(FeaturePass):
         chosen = most_attended(self._weights, asking, image, self._share)
         return {
             "attended": _nan_if_none(masked_mean(self._first, chosen), chosen),
-            "mean": _nan_if_none(masked_mean(self._last, image), image),
         }
 
 
@@ -92,7 +73,7 @@ def most_attended(
     `weights` `[B, L, L]` from a token (second axis) to another; `asking` and `image` bool `[B, L]`.
     Where no attention reaches the image it is uniform. Equal tokens come in their order.
     """
-    attention = torch.einsum("bqk,bq->bk", weights, asking.to(weights)) * image
+    attention = (weights * asking[:, :, None]).sum(dim=1) * image  # no product: autocast rounds it
     total = attention.sum(dim=1, keepdim=True)
     counts = image.sum(dim=1, keepdim=True)
     uniform = image / counts.clamp_min(1)

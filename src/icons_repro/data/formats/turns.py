@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.data.formats.base import Fields, UnfitRow
-from icons_repro.data.validation import IMAGE_TOKEN
 
 ROLES: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation", "texts"),
