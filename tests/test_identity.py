@@ -33,7 +33,7 @@ def every_step(released: Path) -> dict[str, Step]:
         g = graph(f"features.released={released}", f"gradients.mode={direct}")
         chosen = g.selection(g.config.selector, 0.2, 0)
         adapter = g.adapter(chosen, 0)
-        goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained]
+        goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained, g.leakage(chosen)]
         goals += [g.feature(name) for name in FEATURES]
         found |= {type(step).__name__: step for step in ordered(goals)}
     for source in sorted((CONF / "influence").glob("*.yaml")):

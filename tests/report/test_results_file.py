@@ -13,7 +13,7 @@ from icons_repro.report.results import read_results, write_results
 CONTRACT = {
     "experiment", "setup", "scale", "selector", "budget", "seed", "n_pool", "n_selected",
     "benchmarks", "relative", "selection", "influence", "adapter", "wandb", "loggers", "stages",
-    "pool", "evaluations",
+    "pool", "evaluations", "leakage",
 }  # fmt: skip
 
 
