@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from icons_repro.config import RunConfig, checked, config_hash, register
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.parts import keys_of, settings_in
 from icons_repro.core.settings import ProjectionSettings, TrainerSettings, TrainSettings
 from icons_repro.graph import Graph
 from icons_repro.selection.resolve import build_selector
@@ -61,16 +62,14 @@ def kinds_of(hint: Any) -> set[Any]:
 
 
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        inner = next((t for t in (hints[field.name], *get_args(hints[field.name]))
-                      if is_dataclass(t)), None)  # fmt: skip
+    for name, hint in keys_of(kind).items():
+        inner = settings_in(hint)
         if inner is None:
-            yield f"{prefix}{field.name}", hints[field.name]
-        elif get_origin(hints[field.name]) is dict:
-            yield from leaves(inner, f"{prefix}{field.name}.extract.")
-        elif field.name != "selection_model":  # as `model`, and mostly not there
-            yield from leaves(inner, f"{prefix}{field.name}.")
+            yield f"{prefix}{name}", hint
+        elif get_origin(hint) is dict:
+            yield from leaves(inner, f"{prefix}{name}.extract.")
+        elif name != "selection_model":  # as `model`, and mostly not there
+            yield from leaves(inner, f"{prefix}{name}.")
 
 
 LEAVES = {

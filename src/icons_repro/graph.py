@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,8 @@ from icons_repro.config import RunConfig
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.refs import existing, file_ref, folder_ref, source_ref
 from icons_repro.core.settings import (
-    DataSettings,
     GradientSettings,
     ModelSettings,
-    RecordPolicy,
 )
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.typed import checked_part
@@ -79,8 +77,8 @@ class Graph:
         self._seen = pool
         self.looks = looks or ImageLooks(Path(config.paths.cache))
         self.index = Path(config.paths.cache) / "files.json"
-        self.encoding = part_of(config.data, DataSettings)
-        self.policy = part_of(config.data, RecordPolicy)
+        self.encoding = config.data.encoding
+        self.policy = config.data.policy
         if config.trainer.bits and config.trainer.device == "cpu":
             raise ConfigError(
                 f"trainer.bits={config.trainer.bits} needs a CUDA device (bitsandbytes): choose "
@@ -409,7 +407,9 @@ class Graph:
                 "choose features=llava15, or features.clip=FOLDER."
             )
         clip = source_ref(c.features.clip or str(TINY_CLIP), self.index)
-        return ClipPass(pool=self.pool, clip=clip, trainer=c.trainer, workers=c.data.num_workers)
+        return ClipPass(
+            pool=self.pool, clip=clip, trainer=c.trainer, workers=self.encoding.num_workers
+        )
 
     @property
     def image_pass(self) -> ImagePass:
@@ -586,11 +586,6 @@ class Graph:
             dtype=self.config.trainer.model_dtype,
             aspect_ratio=self.encoding.aspect_ratio,
         )
-
-
-def part_of(settings: Any, kind: type) -> Any:
-    """Return the `kind` dataclass that a larger settings object contains the fields of."""
-    return kind(**{f.name: getattr(settings, f.name) for f in fields(kind)})
 
 
 def rule_of(selector: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from icons_repro.core.bounds import (
     Within,
     no_project_name,
 )
+from icons_repro.core.parts import part
 from icons_repro.core.step import added, placement
 
 Scale = Literal["tiny", "paper", "own"]
@@ -164,9 +165,11 @@ class NamedSource(SourceSettings):
 
 
 @dataclass(frozen=True)
-class PoolSettings(DataSettings, RecordPolicy, SourceSettings):
+class PoolSettings(SourceSettings):
     """The pool that is selected from, and how its rows become tensors."""
 
+    encoding: DataSettings = part(DataSettings)
+    policy: RecordPolicy = part(RecordPolicy)
     json: Name | None = None
     """The pool in LLaVA's JSON or as JSON lines. None where a tiny `world` makes it."""
     sources: Annotated[list[dict[str, Any]], Filled] | None = None

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from icons_repro.core.bounds import REFUSED
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import nearest, new_name
+from icons_repro.core.parts import PART, gathered, keys_of, place_of
 from icons_repro.core.trees import TARGET, targets
 
 LONGEST = 60
@@ -24,9 +25,9 @@ def checked_part(kind: type, tree: Any, prefix: str) -> Any:
     if prefix and isinstance(tree, Mapping):
         refuse_unknown(tree, kind, f"{prefix}.")
     try:
-        return _adapter(kind).validate_python(tree)
+        return _adapter(kind).validate_python(gathered(kind, tree))
     except ValidationError as error:
-        raise ConfigError(_complaint(error, prefix)) from error
+        raise ConfigError(_complaint(error, kind, prefix)) from error
 
 
 @cache
@@ -34,10 +35,10 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _complaint(error: ValidationError, prefix: str) -> str:
+def _complaint(error: ValidationError, kind: type, prefix: str) -> str:
     """Say of the first thing that is wrong: key, value, and what it must be."""
     first = error.errors()[0]
-    key = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])
+    key = ".".join([*([prefix] if prefix else []), *place_of(kind, first["loc"])])
     if first["type"] == "missing":
         return f"{key} is not set."
     given = repr(first["input"])
@@ -58,11 +59,10 @@ def refuse_classes(tree: Mapping[str, Any]) -> None:
 
 def refuse_unknown(tree: Mapping[str, Any], settings: type, prefix: str) -> None:
     """Refuse a key that the settings lack, with the nearest that they have."""
-    hints = get_type_hints(settings)
-    names = [f.name for f in fields(settings)]
+    hints = keys_of(settings)
     for key, value in tree.items():
-        if key not in names:
-            raise ConfigError(unknown(f"{prefix}{key}", str(key), names))
+        if key not in hints:
+            raise ConfigError(unknown(f"{prefix}{key}", str(key), hints))
         inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
         if not inner or not isinstance(value, Mapping):
             continue
@@ -86,7 +86,9 @@ def defaults_of(settings: type) -> dict[str, Any]:
     hints = get_type_hints(settings)
     tree: dict[str, Any] = {}
     for field in fields(settings):
-        if field.default is not MISSING:
+        if PART in field.metadata:
+            tree |= defaults_of(hints[field.name])
+        elif field.default is not MISSING:
             tree[field.name] = field.default
         elif field.default_factory is not MISSING:
             made = field.default_factory()

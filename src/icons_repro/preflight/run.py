@@ -75,7 +75,7 @@ def _pool(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding]:
         yield Finding("ok", "pool", text)
     table = RecordTable(pool / "records.arrow")
     log = _image_log(cache, pool)
-    checked, bad = decode_all(table, pool / "images", log, config.data.num_workers)
+    checked, bad = decode_all(table, pool / "images", log, config.data.encoding.num_workers)
     if bad:
         text = f"{bad.total():,} images of {checked:,} rows cannot be used: {dict(bad)}; see {log}"
         remedy = "fetch them again, or data.check_images=decode data.on_bad_row=skip"

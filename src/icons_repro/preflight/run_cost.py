@@ -54,7 +54,7 @@ def assumptions(
         usable, images = table.usable, table.image_counts
         lengths = np.minimum(
             table.words[usable] * TOKENS_A_WORD + images[usable] * image_tokens,
-            config.data.max_length,
+            config.data.encoding.max_length,
         )
         said = f"counted, at {TOKENS_A_WORD} tokens a word"
         return (
