@@ -421,7 +421,7 @@ class Graph:
                 "alone: choose features=llava15, or features.image_encoder=FOLDER."
             )
         encoder = source_ref(c.features.image_encoder or str(TINY_CLIP), self.index)
-        workers = c.data.num_workers
+        workers = c.data.encoding.num_workers
         return ImagePass(pool=self.pool, encoder=encoder, trainer=c.trainer, workers=workers)
 
     @property
@@ -567,7 +567,7 @@ class Graph:
 
     def leakage(self, chosen: Select) -> Leakage:
         """Pictures that the tests share with the pool, and with the targets that `chosen` reads."""
-        threads = self.config.data.num_workers
+        threads = self.config.data.encoding.num_workers
         read = [step for step in ordered([chosen]) if isinstance(step, Targets)]
         return Leakage(
             pool=PoolPrints(pool=self.pool, threads=threads),

@@ -137,7 +137,7 @@ def converted_pool(settings: PoolSettings, cache: Path, checked: Checked) -> Con
         sources = named_sources(settings.sources, "data.sources", finder, checked)
     return Converted(
         sources=tuple(sources),
-        follow_symlinks=settings.follow_symlinks,
+        follow_symlinks=settings.policy.follow_symlinks,
         seed=settings.weight_seed,
     )
 
@@ -157,7 +157,7 @@ def converted_targets(
     sources = named_sources(settings.task_sources, "targets.task_sources", finder, checked)
     return Converted(
         sources=tuple(sources),
-        follow_symlinks=data.follow_symlinks,
+        follow_symlinks=data.policy.follow_symlinks,
         seed=settings.seed,
         targets=True,
     )
