@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from icons_repro.core.errors import DataError, UserError
+from icons_repro.config import swept
+from icons_repro.core.errors import ConfigError, DataError, UserError
 from icons_repro.report.lines import FULL, RANDOM
 from icons_repro.report.runs import BLIND, SweepRun, collect
 from icons_repro.studies.rows import Row, rows_of
@@ -27,15 +28,10 @@ def jobs_of(overrides: Sequence[str]) -> int:
 
     Raises `UserError` naming an override that is none.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
+        return math.prod(swept(overrides))
+    except ConfigError as error:
         raise UserError(f"the sweep {' '.join(overrides)} cannot be read: {error}") from error
-    lengths = [len(list(o.sweep_iterator())) for o in parsed if o.is_sweep_override()]
-    return math.prod(lengths)
 
 
 def sweep(overrides: Sequence[str]) -> int:
