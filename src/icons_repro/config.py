@@ -309,18 +309,6 @@ def _check_place(root: DictConfig) -> None:
             raise ConfigError(f"{key}={value!r} is no number.")
 
 
-def swept(overrides: Sequence[str]) -> list[int]:
-    """Return how many values each override that sweeps lists. Raises `ConfigError` for a bad one."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(str(error)) from error
-    return [len(list(o.sweep_iterator())) for o in parsed if o.is_sweep_override()]
-
-
 def defaults_of(settings: type) -> dict[str, Any]:
     """Return the defaults of a settings dataclass, nested ones included, as a plain dict."""
     hints = get_type_hints(settings)

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from icons_repro.config import swept
-from icons_repro.core.errors import ConfigError, DataError, UserError
+from icons_repro.core.errors import DataError, UserError
 from icons_repro.report.lines import FULL, RANDOM
 from icons_repro.report.runs import BLIND, SweepRun, collect
 from icons_repro.studies.rows import Row, rows_of
@@ -24,14 +23,24 @@ REFERENCES = (FULL, RANDOM, BLIND)
 
 
 def jobs_of(overrides: Sequence[str]) -> int:
-    """Return how many runs a sweep has: the product of what its overrides list, by Hydra's rules.
+    """Return how many runs a sweep has: the product of what its overrides list.
 
-    Raises `UserError` naming an override that is none.
+    As in Hydra, commas outside of brackets part the values. Raises `UserError` naming an override
+    whose brackets do not match.
     """
-    try:
-        return math.prod(swept(overrides))
-    except ConfigError as error:
-        raise UserError(f"the sweep {' '.join(overrides)} cannot be read: {error}") from error
+    return math.prod(_values(override) for override in overrides)
+
+
+def _values(override: str) -> int:
+    depth, found = 0, 1
+    for letter in override.partition("=")[2]:
+        depth += (letter in "[{(") - (letter in "]})")
+        found += letter == "," and depth == 0
+        if depth < 0:
+            break
+    if depth:
+        raise UserError(f"{override} cannot be read: its brackets do not match.")
+    return found
 
 
 def sweep(overrides: Sequence[str]) -> int:
