@@ -91,9 +91,9 @@ def test_pretraining_pictures_occur_in_no_other_split(world: World) -> None:
 
 
 def test_a_shared_picture_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = world_module.make_rows
+    real = world_module.rows_of
     monkeypatch.setattr(
-        world_module, "make_rows", lambda task, split, rows, s: real(task, "test", rows, s)
+        world_module, "rows_of", lambda task, split, rows, s: real(task, "test", rows, s)
     )
     with pytest.raises(DataError, match="occur in two of"):
         build_world(tmp_path / "w", SMALL)

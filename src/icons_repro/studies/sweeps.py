@@ -23,19 +23,24 @@ REFERENCES = (FULL, RANDOM, BLIND)
 
 
 def jobs_of(overrides: Sequence[str]) -> int:
-    """Return how many runs a sweep has: the product of what its overrides list, by Hydra's rules.
+    """Return how many runs a sweep has: the product of what its overrides list.
 
-    Raises `UserError` naming an override that is none.
+    As in Hydra, commas outside of brackets part the values. Raises `UserError` naming an override
+    whose brackets do not match.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+    return math.prod(_values(override) for override in overrides)
 
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(f"the sweep {' '.join(overrides)} cannot be read: {error}") from error
-    lengths = [len(list(o.sweep_iterator())) for o in parsed if o.is_sweep_override()]
-    return math.prod(lengths)
+
+def _values(override: str) -> int:
+    depth, found = 0, 1
+    for letter in override.partition("=")[2]:
+        depth += (letter in "[{(") - (letter in "]})")
+        found += letter == "," and depth == 0
+        if depth < 0:
+            break
+    if depth:
+        raise UserError(f"{override} cannot be read: its brackets do not match.")
+    return found
 
 
 def sweep(overrides: Sequence[str]) -> int:
