@@ -44,13 +44,17 @@ bench: setup ## Measure speed and memory, stage by stage
 	$(BIN)/python -m benchmarks
 
 STUDIES := $(dir $(wildcard experiments/*/study.yaml))
+DRAWN := $(if $(RERUN),$(STUDIES),$(filter $(STUDIES),$(dir $(wildcard experiments/*/results.csv))))
+MAPPED := $(wildcard experiments/consensus_map/results.csv)
 
 base: setup ## Make both tiny bases anew and compare them with those that ship (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python run.py -m experiment=pretrain_tiny pretrain.width=96,64 executor=local workers=2
 	$(BIN)/python -m icons_repro.tiny.shipping outputs
 
 experiments: setup ## Tables and figures of experiments/ from their results.csv; RERUN=1 runs what they lack (hours)
-	$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(if $(RERUN),$(STUDIES),$(dir $(wildcard experiments/*/results.csv)))
+	$(if $(DRAWN),$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(DRAWN))
+	$(BIN)/python -m icons_repro.studies.paper_figures experiments/paper_figures $(if $(RERUN),--run)
+	$(if $(RERUN)$(MAPPED),$(BIN)/python -m icons_repro.studies.consensus_map experiments/consensus_map $(if $(RERUN),--run))
 
 docs: setup ## Build the site of docs/ into outputs/site
 	$(BIN)/python -m mkdocs build --quiet

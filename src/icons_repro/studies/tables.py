@@ -16,7 +16,8 @@ def tables(found: Findings) -> list[Cells]:
     regimes = list(dict.fromkeys((m.regime, m.budget) for m in found.methods))
     made = []
     for regime, budget in regimes:
-        title = f"{regime}, {100 * budget:g}% of the pool, {len(found.pools)} pools"
+        count = f"{len(found.pools)} pool{'' if len(found.pools) == 1 else 's'}"
+        title = f"{regime}, {100 * budget:g}% of the pool, {count}"
         methods = [m for m in found.methods if (m.regime, m.budget) == (regime, budget)]
         made.append(_methods(title, methods, found.over))
         pairs = [p for p in found.pairs if (p.regime, p.budget) == (regime, budget)]
