@@ -63,7 +63,7 @@ def test_what_was_trained_is_float32(output: Path) -> None:
         for name in ("adapter_model", "projector", "optimizer")
         for path in output.glob(f"cache/{stage}/*/{name}.safetensors")
     ]
-    assert len(files) == 6
+    assert len(files) >= 6
     for path in files:
         assert {value.dtype for value in load_file(path).values()} == {torch.float32}, path
 

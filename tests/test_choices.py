@@ -111,6 +111,7 @@ def test_no_setup_and_no_experiment_says_what_holds_without_it(path: Path) -> No
     chosen = [
         f"{group.removeprefix('override /')}={choice}"
         for entry in values.pop("defaults", [])
+        if isinstance(entry, dict)  # else another experiment, which is looked at by itself
         for group, choice in entry.items()
         if group.startswith("override /")
     ]

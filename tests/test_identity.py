@@ -20,6 +20,8 @@ FEATURES = (
     *("forward_stats", "coincide", "clip", "self_filter", "instance_gradients", "answer_words"),
     *("attention_trajectory", "released_keys"),
 )
+WORLD = ("data.world.tasks=7", "data.world.overlap=0.5")
+"""An overlap is refused without a number of tasks."""
 SOMEWHERE = {
     "how": ("threads", "workers", "devices", "token_budget", "batch_size", "resume_seconds"),
     "where": ("accelerator", "num_nodes", "strategy", "path", "num_workers"),
@@ -30,7 +32,7 @@ def every_step(released: Path) -> dict[str, Step]:
     """One step of each class, from graphs that use all of them."""
     found: dict[str, Step] = {}
     for direct in ("store", "direct"):
-        g = graph(f"features.released={released}", f"gradients.mode={direct}")
+        g = graph(f"features.released={released}", f"gradients.mode={direct}", *WORLD)
         chosen = g.selection(g.config.selector, 0.2, 0)
         adapter = g.adapter(chosen, 0)
         goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained, g.leakage(chosen)]
@@ -38,7 +40,7 @@ def every_step(released: Path) -> dict[str, Step]:
         found |= {type(step).__name__: step for step in ordered(goals)}
     for source in sorted((CONF / "influence").glob("*.yaml")):
         for more in ([], ["influence.sides=both"]) if source.stem == "preconditioned" else ([],):
-            g = graph(f"influence={source.stem}", *more)
+            g = graph(f"influence={source.stem}", *more, *WORLD)
             goals = [g.influence, g.feature("influence_rows")]
             found |= {type(step).__name__: step for step in ordered(goals)}
     return found

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from evaluation_samples import picture
+from lmms_eval.api.task import _resolve_hf_datasets_cache_dir
 from shared_pictures import leakage_step, scene
 
 from icons_repro.core.build import obtain
@@ -39,6 +40,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Write rows as a configuration of a hub dataset; those without an image get a picture."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    _resolve_hf_datasets_cache_dir.cache_clear()  # of the test before, with rows of its own
     rng = np.random.default_rng(0)
 
     def write(name: str, config: str, split: str, rows: Rows, images: bool = True) -> None:

@@ -25,6 +25,7 @@ NOT_METHODS = {
     "resolve",
     "sets",
     "stage",
+    "streamed",
     "ward",
 }
 

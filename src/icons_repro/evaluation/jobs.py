@@ -16,7 +16,11 @@ from icons_repro.evaluation.answerer import Answerer
 from icons_repro.evaluation.runner import Evaluation
 from icons_repro.evaluation.settings import BenchmarkSettings, benchmarks_from_config
 from icons_repro.evaluation.stage import Evaluate
-from icons_repro.evaluation.tasks import local_benchmarks, write_local_tasks
+from icons_repro.evaluation.tasks import (
+    benchmark_files,
+    local_benchmarks,
+    write_local_tasks,
+)
 from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
 
@@ -27,7 +31,7 @@ TASKS = "tasks"
 def part_names(step: Evaluate, work: Work) -> list[str]:
     """Name the slices, `NAME@PART-of-N`, largest share of work first as the config has it."""
     if _is_local(step):
-        write_local_tasks(_parquet(step, work), work.out / TASKS, step.only)
+        write_local_tasks(_files(step, work), work.out / TASKS, step.only)
     return [
         f"{name}@{part}-of-{work.chunks}"
         for name in _benchmarks(step, work)
@@ -65,16 +69,13 @@ def _is_local(step: Evaluate) -> bool:
     return step.world is not None or step.folder is not None
 
 
-def _parquet(step: Evaluate, work: Work) -> Path:
-    if step.world:
-        return work.path(step.world) / "benchmarks"
-    assert step.folder is not None
-    return Path(step.folder.path)
+def _files(step: Evaluate, work: Work) -> Path:
+    return benchmark_files(work.path(step.world) if step.world else None, step.folder)
 
 
 def _benchmarks(step: Evaluate, work: Work) -> dict[str, BenchmarkSettings]:
     if _is_local(step):
-        found = local_benchmarks(_parquet(step, work), step.only)
+        found = local_benchmarks(_files(step, work), step.only)
     else:
         found = benchmarks_from_config({k: v or {} for k, v in step.tasks.items()})
     return {benchmark.name: benchmark for benchmark in found}

@@ -17,6 +17,7 @@ from typing import Any
 
 from icons_repro.core import plugins
 from icons_repro.core.errors import DataError
+from icons_repro.core.refs import Ref
 from icons_repro.evaluation.benchmark_files import answers_yes_or_no
 from icons_repro.evaluation.settings import BenchmarkSettings
 
@@ -27,6 +28,14 @@ YES_NO = "pope_accuracy"
 OVERRIDE_SUFFIX = "_icons"
 CACHE = "cache"
 """Folder beside the tasks where `datasets` keeps its copies."""
+
+
+def benchmark_files(world: Path | None, folder: Ref | None) -> Path:
+    """Return the folder of benchmark files: a made world's, or the user's own."""
+    if world:
+        return world / "benchmarks"
+    assert folder is not None
+    return Path(folder.path)
 
 
 def local_benchmarks(

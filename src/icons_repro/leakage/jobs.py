@@ -12,7 +12,7 @@ from icons_repro.core.files import write_json
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.evaluation.settings import BenchmarkSettings, benchmarks_from_config
-from icons_repro.evaluation.tasks import local_benchmarks
+from icons_repro.evaluation.tasks import benchmark_files, local_benchmarks
 from icons_repro.leakage.crossings import RULE, Crossing, counts_of, crossings
 from icons_repro.leakage.pairs import Pair, write_pairs
 from icons_repro.leakage.prints import Prints, fingerprint
@@ -91,7 +91,7 @@ def _targets(step: Leakage, work: Work) -> Read:
 def _tests(step: Leakage, work: Work) -> Read:
     read = Read()
     if step.world is not None or step.folder is not None:
-        folder = _parquet(step, work)
+        folder = benchmark_files(work.path(step.world) if step.world else None, step.folder)
         read.sources |= {
             benchmark.name: ParquetImages(folder / f"{benchmark.name}.parquet")
             for benchmark in local_benchmarks(folder, step.only)
@@ -108,13 +108,6 @@ def _tests(step: Leakage, work: Work) -> Read:
         read.sources.pop(name, None)
         log.warning("leakage: %s is not checked: %s", name, reason)
     return read
-
-
-def _parquet(step: Leakage, work: Work) -> Path:
-    if step.world:
-        return work.path(step.world) / "benchmarks"
-    assert step.folder is not None
-    return Path(step.folder.path)
 
 
 def _upstream(

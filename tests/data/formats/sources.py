@@ -17,6 +17,7 @@ from PIL import Image
 from icons_repro.config import RunConfig, checked_part, typed
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
+from icons_repro.core.parts import PART
 from icons_repro.core.settings import PoolSettings, TargetSettings
 from icons_repro.data.records import RecordTable
 from icons_repro.graph import Graph
@@ -69,8 +70,13 @@ def pool_graph(tmp_path: Path, *overrides: str) -> Graph:
     return Graph(replace(config, data=data, targets=targets, paths=paths))
 
 
-def as_plain(part: Any) -> dict[str, Any]:
-    return {f.name: getattr(part, f.name) for f in fields(part)}
+def as_plain(settings: Any) -> dict[str, Any]:
+    """Return settings as a config says them: the keys of their parts stand beside their own."""
+    found: dict[str, Any] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        found |= as_plain(value) if PART in f.metadata else {f.name: value}
+    return found
 
 
 def pool(tmp_path: Path, *overrides: str) -> tuple[RecordTable, Path]:

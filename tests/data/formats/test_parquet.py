@@ -7,7 +7,7 @@ from sources import answers, embedded, picture, pool, pool_graph, turns, write_p
 from icons_repro.core.build import Options, build
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.step import from_json, to_json
+from icons_repro.core.step_json import from_json, to_json
 from icons_repro.data.formats import jobs
 from icons_repro.data.formats.stage import Converted
 

@@ -16,7 +16,8 @@ from shared_pictures import HOSTILE, leakage_step, records, scene
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.settings import RecordPolicy
-from icons_repro.core.step import Step, from_json, ordered, to_json
+from icons_repro.core.step import Step, ordered
+from icons_repro.core.step_json import from_json, to_json
 from icons_repro.data.records import build_records
 from icons_repro.experiment import Experiment
 from icons_repro.leakage.prints import fingerprint
