@@ -72,11 +72,16 @@ def made_below(output: Path) -> Iterator[MadeBase]:
 def ship(base: MadeBase) -> None:
     """Copy weights and manifest to where the package has them.
 
-    The manifest also says which of its kernels torch took, which decide how sums round.
+    Of the files that the step made the manifest names the one that ships: the others are a corpus
+    of some 40,000 pictures. It also says which of its kernels torch took: they decide how sums
+    round.
     """
     shutil.copyfile(base.weights, weights_file(base.width))
-    kernels = {"kernels": torch.backends.cpu.get_cpu_capability()}
-    write_json(manifest_file(base.width), base.manifest | kernels)
+    told = {
+        "files": {MADE: base.manifest["files"][MADE]},
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+    }
+    write_json(manifest_file(base.width), base.manifest | told)
 
 
 def difference(base: MadeBase) -> str:
