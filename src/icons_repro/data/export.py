@@ -60,8 +60,7 @@ def write_sharegpt(table: RecordTable, positions: np.ndarray, path: Path) -> Non
 
 def card(table: RecordTable, positions: np.ndarray, selection: Path, out: Path, about: str) -> str:
     """Return the dataset card: counts by source, histogram of votes, hashes, licences."""
-    hashes = [f"- `{p.name}` {sha256(p)}" for p in sorted(out.iterdir()) if p.name != "README.md"]
-    votes = votes_table(selection / "scores.parquet", positions)
+    files = {path.name: path for path in sorted(out.iterdir()) if path.name != "README.md"}
     lines = [
         "# A subset for visual instruction tuning",
         "",
@@ -71,24 +70,40 @@ def card(table: RecordTable, positions: np.ndarray, selection: Path, out: Path, 
         "`subset.json` trains in LLaVA's own code, `sharegpt.json` in LLaMA-Factory. Images are "
         "not copied: paths are relative to the pool's image folder.",
         "",
+        *sections(table, positions, selection, files, "its image"),
+    ]
+    return "\n".join(lines)
+
+
+def sections(
+    table: RecordTable,
+    positions: np.ndarray,
+    selection: Path,
+    files: Mapping[str, Path],
+    image: str,
+) -> list[str]:
+    """Return what every card ends in: rows by source, votes, hashes by a file's name, licences.
+
+    `image` says whose terms a row keeps beside its source's.
+    """
+    return [
         "## Rows by source",
         "",
         "| source | pool | subset |",
         "|---|---|---|",
         *source_rows(table, positions),
-        *votes,
+        *votes_table(selection / "scores.parquet", positions),
         "",
         "## SHA-256",
         "",
-        *hashes,
+        *(f"- `{name}` {sha256(path)}" for name, path in files.items()),
         "",
         "## Licence",
         "",
-        "Each row keeps the licence and terms of the source it came from, and those of its image. "
+        f"Each row keeps the licence and terms of the source it came from, and those of {image}. "
         "Check them before publishing; choosing rows adds no right.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def source_rows(table: RecordTable, positions: np.ndarray) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,20 @@ class Targets(Step):
         return counts
 
 
+def _save_counts(
+    pool: Path, out: Path, count: Callable[[Sequence[Mapping[str, str]]], int]
+) -> Counts:
+    """Save what `count` says of every usable row's turns, float32 `[N]`; NaN for the others."""
+    from icons_repro.data.records import RecordTable
+
+    table = RecordTable(pool / "records.arrow")
+    found = np.full(len(table), np.nan, dtype=np.float32)
+    for i in np.flatnonzero(table.usable):
+        found[i] = count(table[int(i)].conversations)
+    np.save(out, found)
+    return {"rows": len(table)}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AnswerWords(Step):
     """The number of words of every row's answers."""
@@ -154,15 +168,11 @@ class AnswerWords(Step):
 
     def run(self, work: Work) -> Counts:
         """Write `answer_words.npy`, float32 `[N]`, NaN for unusable rows."""
-        from icons_repro.data.records import RecordTable
 
-        table = RecordTable(work.path(self.pool) / "records.arrow")
-        words = np.full(len(table), np.nan, dtype=np.float32)
-        for i in np.flatnonzero(table.usable):
-            turns = table[int(i)].conversations
-            words[i] = sum(len(t["value"].split()) for t in turns if t["from"] == "gpt")
-        np.save(work.out / "answer_words.npy", words)
-        return {"rows": len(table)}
+        def words(turns: Sequence[Mapping[str, str]]) -> int:
+            return sum(len(turn["value"].split()) for turn in turns if turn["from"] == "gpt")
+
+        return _save_counts(work.path(self.pool), work.out / "answer_words.npy", words)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -177,14 +187,10 @@ class Rounds(Step):
 
     def run(self, work: Work) -> Counts:
         """Write `rounds.npy`, float32 `[N]`, NaN for unusable rows."""
-        from icons_repro.data.records import RecordTable
 
-        table = RecordTable(work.path(self.pool) / "records.arrow")
-        rounds = np.full(len(table), np.nan, dtype=np.float32)
-        for i in np.flatnonzero(table.usable):
-            rounds[i] = len(table[int(i)].conversations) // 2
-        np.save(work.out / "rounds.npy", rounds)
-        return {"rows": len(table)}
+        return _save_counts(
+            work.path(self.pool), work.out / "rounds.npy", lambda turns: len(turns) // 2
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

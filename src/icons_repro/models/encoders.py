@@ -89,17 +89,9 @@ def load_image_encoder(name: str | Path, dtype: torch.dtype = torch.float32) -> 
         UserError: neither a folder here, nor can it be fetched.
         DataError: it is a model without images, or without a class token.
     """
-    local = Path(name).is_dir()
-    if not local and offline():
-        raise UserError(
-            f"features.image_encoder={name}: no such folder, and Hugging Face is set offline. Give "
-            "the folder of a downloaded encoder, or unset HF_HUB_OFFLINE."
-        )
-    try:
-        whole = AutoModel.from_pretrained(name, dtype=dtype, local_files_only=local)
-        processor = AutoImageProcessor.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError) as error:
-        raise UserError(f"features.image_encoder={name}: cannot load it ({error}).") from error
+    whole, processor = _fetched(
+        "features.image_encoder", name, "encoder", dtype, AutoImageProcessor
+    )
     model: Any = whole.vision_model if isinstance(whole, CLIPModel) else whole
     if model.config.model_type not in WITH_CLASS_TOKEN:
         raise DataError(
@@ -116,20 +108,30 @@ def load_clip(name: str | Path, dtype: torch.dtype = torch.float32) -> ClipEncod
         UserError: neither a folder here, nor can it be fetched.
         DataError: it is another kind of model.
     """
-    local = Path(name).is_dir()
-    if not local and offline():
-        raise UserError(
-            f"features.clip={name}: no such folder, and Hugging Face is set offline. Give the "
-            "folder of a downloaded CLIP, or unset HF_HUB_OFFLINE."
-        )
-    try:
-        model = AutoModel.from_pretrained(name, dtype=dtype, local_files_only=local)
-        processor = AutoProcessor.from_pretrained(name, local_files_only=local)
-    except OSError as error:
-        raise UserError(f"features.clip={name}: cannot load it ({error}).") from error
+    model, processor = _fetched("features.clip", name, "CLIP", dtype, AutoProcessor)
     if not isinstance(model, CLIPModel):
         raise DataError(f"features.clip={name} is a {model.config.model_type}, not a CLIP.")
     return ClipEncoder(model.eval().requires_grad_(False), processor)
+
+
+def _fetched(
+    key: str, name: str | Path, what: str, dtype: torch.dtype, processors: Any
+) -> tuple[Any, Any]:
+    """Return a model and its processor, of a folder or of the hub.
+
+    Raises `UserError` naming the setting `key`: neither is there, or cannot be loaded.
+    """
+    local = Path(name).is_dir()
+    if not local and offline():
+        raise UserError(
+            f"{key}={name}: no such folder, and Hugging Face is set offline. Give the folder of "
+            f"a downloaded {what}, or unset HF_HUB_OFFLINE."
+        )
+    try:
+        model = AutoModel.from_pretrained(name, dtype=dtype, local_files_only=local)
+        return model, processors.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={name}: cannot load it ({error}).") from error
 
 
 def offline() -> bool:

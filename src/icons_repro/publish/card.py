@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from icons_repro.data.export import sha256, source_rows, votes_table
+from icons_repro.data.export import sections
 from icons_repro.data.records import RecordTable
 
 SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
@@ -20,6 +20,7 @@ def card(
 ) -> str:
     """Return the card: what the hub shows, how the rows were chosen, counts, hashes, licences."""
     size = next((word for most, word in SIZES if len(positions) < most), "1M<n<10M")
+    named = {f"data/{path.name}": path for path in files}
     front = {
         "configs": [
             {
@@ -46,21 +47,6 @@ def card(
         'datasets.load_dataset("THIS REPOSITORY", split="train")',
         "```",
         "",
-        "## Rows by source",
-        "",
-        "| source | pool | subset |",
-        "|---|---|---|",
-        *source_rows(table, positions),
-        *votes_table(selection / "scores.parquet", positions),
-        "",
-        "## SHA-256",
-        "",
-        *(f"- `data/{path.name}` {sha256(path)}" for path in files),
-        "",
-        "## Licence",
-        "",
-        "Each row keeps the licence and terms of the source it came from, and those of its image, "
-        "which is inside. Check them before publishing; choosing rows adds no right.",
-        "",
+        *sections(table, positions, selection, named, "its image, which is inside"),
     ]
     return "\n".join(lines)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from icons_repro.core.errors import UserError
 from icons_repro.report.lines import RANDOM
 from icons_repro.studies.analysis import Findings, analyse
+from icons_repro.studies.plan_file import read_plan
 from icons_repro.studies.rows import FILE, Row, read
 from icons_repro.studies.sweeps import REFERENCES, jobs_of, methods_in
 
@@ -112,12 +111,7 @@ class Figure:
 def figures_of(folder: Path) -> list[Figure]:
     """Read `figures.yaml`. Raises `UserError` naming the file and what is wrong."""
     path = folder / SETTINGS
-    if not path.is_file():
-        raise UserError(f"{path} is not there: {folder} holds no figures.")
-    try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {error}") from error
+    tree = read_plan(path, "figures")
     if not isinstance(tree, dict) or {"pools", "overrides", "figures"} - set(tree):
         raise UserError(f"{path} wants pools, overrides and figures.")
     pools = tuple(map(int, tree["pools"]))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.errors import UserError
 from icons_repro.report.lines import FULL
 from icons_repro.report.runs import collect
-from icons_repro.studies.rows import FILE, Row, merged, read, rows_of, write
+from icons_repro.studies.plan_file import read_plan
+from icons_repro.studies.rows import FILE, Row, merged, read, write
+from icons_repro.studies.sweeps import rows_below, sweep
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +40,7 @@ class Study:
     def of(cls, folder: Path) -> Study:
         """Read a folder's `study.yaml`. Raises `UserError` naming the file and what is wrong."""
         path = folder / SETTINGS
-        if not path.is_file():
-            raise UserError(f"{path} is not there: {folder} holds no study.")
-        try:
-            tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"{path} is no YAML: {error}") from error
+        tree = read_plan(path, "study")
         if not isinstance(tree, dict) or set(tree) - KEYS or {"experiment", "pools"} - set(tree):
             raise UserError(
                 f"{path} wants experiment and pools, and may have against, overrides, sweeps."
@@ -59,7 +51,7 @@ class Study:
             tuple(map(str, tree.get("against", ["random"]))),
             tuple(map(int, tree["pools"])),
             tuple(map(str, tree.get("overrides", []))),
-            tuple(tuple(map(str, sweep)) for sweep in tree.get("sweeps", [[]])),
+            tuple(tuple(map(str, each)) for each in tree.get("sweeps", [[]])),
         )
 
     @property
@@ -76,13 +68,8 @@ class Study:
 
         A run whose cache is gone is named and left out.
         """
-        old, new = self.rows(), list[Row]()
-        for run in collect([runs]):
-            try:
-                new += rows_of(run)
-            except DataError as error:
-                log.warning("left out: %s", error)
-        rows = merged(old, new)
+        old = self.rows()
+        rows = merged(old, rows_below(collect([runs])))
         write(self.results, rows)
         return len(rows) - len(old)
 
@@ -99,7 +86,8 @@ class Study:
         """
         failed = []
         for pool in self.pools if again else self.missing():
-            codes = [self._sweep(pool, [*sweep, *more]) for sweep in self.sweeps]
+            told = [f"experiment={self.experiment}", f"data.world.seed={pool}", *self.overrides]
+            codes = [sweep([*told, *each, *more]) for each in self.sweeps]
             failed += [str(pool)] if any(codes) else []
             runs = output / "runs" / "tiny" / self.experiment
             if runs.is_dir():
@@ -109,14 +97,3 @@ class Study:
                 f"sweeps of pools {', '.join(failed)} did not end well: see their last lines. "
                 "--run --again goes on with what they lack."
             )
-
-    def _sweep(self, pool: int, more: Sequence[str]) -> int:
-        """Run one sweep of one pool; return its exit code."""
-        command = [
-            *(sys.executable, "-m", "icons_repro", "-m"),
-            *(f"experiment={self.experiment}", f"data.world.seed={pool}"),
-            *self.overrides,
-            *more,
-        ]
-        log.info("pool %d: %s", pool, " ".join(command[1:]))
-        return subprocess.run(command).returncode
