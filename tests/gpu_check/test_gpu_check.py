@@ -102,7 +102,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
 
 def test_every_correctness_line_is_a_tick_on_a_cpu(checked: tuple[str, dict[str, Any]]) -> None:
     asked = [line for line in checked[1]["lines"] if line["group"] == "correctness"]
-    assert len(asked) == 11
+    assert len(asked) == 13
     for line in asked:
         if line["name"] in NOT_ON_A_CPU:
             assert (line["status"], line["note"]) == ("skipped", "not on a CPU")
@@ -112,7 +112,7 @@ def test_every_correctness_line_is_a_tick_on_a_cpu(checked: tuple[str, dict[str,
 
 def test_every_speed_line_is_a_figure(checked: tuple[str, dict[str, Any]]) -> None:
     asked = [line for line in checked[1]["lines"] if line["group"] == "speed"]
-    assert len(asked) == 9
+    assert len(asked) == 10
     for line in asked:
         assert line["status"] == "measured", line
         assert line["value"] > 0

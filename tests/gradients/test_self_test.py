@@ -70,19 +70,19 @@ def test_a_kernel_that_feels_padding_is_not_chosen(monkeypatch: pytest.MonkeyPat
     assert good.difference < 1e-5
 
 
-def test_the_fastest_that_passes_is_picked_and_times_alone_never_decide_for_a_worse_one() -> None:
+def test_the_first_that_repeats_and_passes_is_picked_and_no_time_decides() -> None:
     trials = (
-        AttentionTrial("slow", 1e-6, 3.0),
-        AttentionTrial("fast", 3e-6, 1.05),
-        AttentionTrial("fastest", 3e-6, 1.0),
-        AttentionTrial("wrong", 0.5, 0.1),
+        AttentionTrial("wrong", 0.5, 0.1, repeatable=True),
+        AttentionTrial("other bits", 1e-6, 0.1, repeatable=False),
+        AttentionTrial("first", 3e-6, 3.0, repeatable=True),
+        AttentionTrial("faster", 3e-6, 1.0, repeatable=True),
+        AttentionTrial("best", 1e-6, 9.0, repeatable=True),
         AttentionTrial("missing", problem="no kernel"),
         AttentionTrial("nan", float("nan"), 0.1),
     )
-    assert pick(trials, 1e-5, 1.1) == "fast"
-    assert pick(trials, 1e-5, 1.0) == "fastest"
-    assert pick(trials, 1e-5) == "slow"
-    assert pick(trials, 1e-9, 1.1) == "slow", "then twice the best is what passes"
+    assert pick(trials, 1e-5).kernel == "first"
+    assert pick(trials, 1e-9).kernel == "best", "then twice the best is what passes"
+    assert pick(trials[:2], 1e-5).kernel == "other bits", "if none repeats, the first that passes"
     with pytest.raises(UserError, match="missing: no kernel; nan: not a number"):
         pick(trials[-2:], 1e-5)
 

@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from icons_repro.core.deterministic import is_refused
 from icons_repro.core.step import Step
 
 _NO_MEMORY = re.compile(
@@ -66,6 +67,10 @@ def in_one_line(error: BaseException, step: Step) -> str:
     if is_out_of_memory(error):
         remedy = SMALLER.get(step.group, "a larger machine")
         return f"not enough memory for it: take {remedy}, or a larger device {said}"
+    if is_refused(error):
+        return (
+            f"an operation has no deterministic algorithm: set trainer.deterministic=false {said}"
+        )
     if is_disk_full(error):
         return f"a disk is full: free some space and run it again, it goes on {said}"
     return f"{type(error).__name__}: {error}"

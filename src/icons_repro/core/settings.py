@@ -119,6 +119,9 @@ class TrainerSettings:
     """Lightning's profiler of trainings; it writes `fit-profile.txt` beside what was trained."""
     detect_anomaly: bool = placement(False)
     """Stop at the operation whose gradient is NaN, and say which; slow."""
+    deterministic: bool = placement(True)
+    """On a GPU, train with algorithms that give the same bits in every run; gradients are taken so
+    in any case. False where a model has an operation without one."""
     model_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the frozen base weights; the adapter is float32 always."""
     bits: Literal[4, 8] | None = None

@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from safetensors.torch import save_file
 from torch import nn
 
+from icons_repro.core.deterministic import same_bits
 from icons_repro.core.settings import SelfFilterSettings
 from icons_repro.core.stop import deferred
 from icons_repro.core.work import OnMetrics
@@ -179,7 +180,7 @@ def train_score_net(
         ],
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],
     )
-    with deferred():
+    with deferred(), same_bits(job.trainer):
         trainer.fit(
             tuner,
             PoolDataModule(dataset, collate, schedule, job.data.num_workers),

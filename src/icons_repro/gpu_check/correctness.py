@@ -24,12 +24,13 @@ from icons_repro.gpu_check.device_memory import (
 from icons_repro.gpu_check.lines import Check, Found
 from icons_repro.gpu_check.model import END, Rig
 from icons_repro.gpu_check.passes import ALIKE, Extraction, answers, apart, train
+from icons_repro.gradients.attention import AttentionTrial
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import CountSketch, Rademacher
 from icons_repro.gradients.projections.base import random_permutation, random_signs, random_words
 from icons_repro.gradients.projections.rademacher import BLOCK
-from icons_repro.gradients.self_test import TOLERANCE, choose_attention
+from icons_repro.gradients.self_test import choose_attention
 from icons_repro.models.answers import answer_losses
 from icons_repro.models.lora import gradient_parameters
 
@@ -37,7 +38,10 @@ SHALLOW = 2
 """Layers of the float32 checks."""
 SAME = 1e-4
 """Relative difference that float32's rounding explains over a row's tokens."""
+ROUNDED = math.sqrt(2 * (1 - ALIKE))
+"""Relative difference of two rows of one length whose cosine is `ALIKE`."""
 STEPS = 20
+FEW_STEPS = 3
 MERGED = 0.05
 """Relative change of the loss that rounding W + BA to bfloat16 explains."""
 QUESTIONS = 64
@@ -178,28 +182,57 @@ def _alone(prompts: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor
 
 
 def same_bits_twice(rig: Rig) -> Found:
-    """The same batch gives the same rows in every run, or how far apart they are."""
+    """The same batch gives the same rows in every run; if not, how far apart they are."""
     extraction, batch = Extraction(rig, rig.adapted()), mixed(rig)
     first, second = (extraction.rows(batch).values for _ in range(2))
     spread, _ = apart([first], [second])
-    note = "the same bits" if torch.equal(first, second) else "not the same bits"
-    return Found(spread, "largest difference", spread <= TOLERANCE[torch.bfloat16], note)
+    return Found(spread, "largest difference", torch.equal(first, second))
 
 
-def alone_is_padded(rig: Rig) -> Found:
-    """Some attention kernel gives a sample the same gradient alone and padded in a batch."""
-    model = rig.adapted()
+def trains_to_the_same_bits(rig: Rig) -> Found:
+    """Training twice from one seed gives the same adapter."""
+    batch = rig.rows((rig.shape.text,) * 2)
+
+    def trained() -> list[torch.Tensor]:
+        rig.drop()
+        model = rig.trainable()
+        torch.manual_seed(0)  # of the dropout
+        train(rig, model, batch, FEW_STEPS)
+        return [p.detach().flatten()[None].cpu() for _, p in gradient_parameters(model)]
+
+    first, second = trained(), trained()
+    rig.drop()
+    spread, _ = apart(first, second)
+    same = all(map(torch.equal, first, second))
+    return Found(spread, "largest difference", same, f"after {FEW_STEPS} steps")
+
+
+def alone_is_padded(rig: Rig, dtype: torch.dtype, layers: int | None) -> Found:
+    """Some attention kernel gives a sample the same gradient alone and padded in a batch.
+
+    Float32 shows whether a kernel feels the padding; bfloat16 how much its own rounding, which
+    differs with a batch's shape, has become after all layers.
+    """
+    model = rig.adapted(dtype, layers)
     gradients = PerSampleGradients(model, gradient_parameters(model))
-    rig.attention = choice = choose_attention(gradients, "bf16-mixed")
-    limit = TOLERANCE[torch.bfloat16]
+    narrow = dtype == torch.bfloat16
+    choice = choose_attention(gradients, "bf16-mixed" if narrow else "32-true")
+    if narrow:
+        rig.attention = choice
     chosen = next(trial for trial in choice.trials if trial.kernel == choice.kernel)
     difference = math.inf if chosen.difference is None else chosen.difference
-    seen = ", ".join(
-        f"{t.kernel} {'cannot' if t.difference is None else f'{t.difference:.1g}'}"
-        for t in choice.trials
-    )
-    note = f"{choice.kernel} is taken ({seen})"
+    limit = ROUNDED if narrow else SAME
+    note = f"at most {limit:.2g}; {choice.kernel} is taken ({', '.join(map(_seen, choice.trials))})"
     return Found(difference, "largest difference", difference <= limit, note)
+
+
+def _seen(trial: AttentionTrial) -> str:
+    if trial.difference is None:
+        return f"{trial.kernel} cannot"
+    bits = "same bits" if trial.repeatable else "other bits"
+    held = "" if trial.deterministic else ", not held"
+    seconds = 1000 * (trial.seconds or 0.0)
+    return f"{trial.kernel} {trial.difference:.1g}, {bits}{held}, {seconds:.0f} ms"
 
 
 def checks() -> list[Check]:
@@ -212,11 +245,13 @@ def checks() -> list[Check]:
         "dense Rademacher: the device's signs are NumPy's": rademacher_signs_are_numpys,
         "per-sample gradients: batch = loop (float32)": partial(loop, **shallow),
         "answers: alone = in a batch (float32)": partial(alike, **shallow),
-        "attention: a sample alone = padded in a batch": alone_is_padded,
+        "attention: alone = padded in a batch (float32)": partial(alone_is_padded, **shallow),
+        "attention: alone = padded in a batch (bfloat16)": partial(alone_is_padded, **deep),
         "per-sample gradients: batch = loop (bfloat16)": partial(loop, **deep),
-        "gradients: spread from run to run": same_bits_twice,
+        "gradients: the same bits twice": same_bits_twice,
         "out of memory under a cap: split, no row lost": splits_when_out_of_memory,
         "bfloat16: train, merge, answer": trains_merges_answers,
+        "training: the same bits twice": trains_to_the_same_bits,
         "answers: alone = in a batch (bfloat16)": partial(alike, **deep),
         "memory is given back when a child process ends": a_child_gives_its_memory_back,
     }

@@ -61,9 +61,9 @@ def splits_when_out_of_memory(rig: Rig) -> Found:
 
 def _peak(rig: Rig, work: Callable[[], object]) -> int:
     rig.tidy()
-    torch.cuda.reset_peak_memory_stats(rig.device)
+    rig.reset_peak()
     work()
-    return torch.cuda.max_memory_allocated(rig.device)
+    return rig.peak()
 
 
 def _cap(rig: Rig, bytes_: float | None) -> None:

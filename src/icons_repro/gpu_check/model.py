@@ -147,6 +147,15 @@ class Rig:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def reset_peak(self) -> None:
+        """Begin to watch how much memory is held at most."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak(self) -> int:
+        """Return how many bytes were held at most; 0 on a CPU, where nobody counts."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+
     def drop(self) -> None:
         """Let go of the model."""
         self._kept = (None, None)

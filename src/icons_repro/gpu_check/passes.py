@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,7 +19,8 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
 
-from icons_repro.core.settings import TrainSettings
+from icons_repro.core.deterministic import same_bits
+from icons_repro.core.settings import TrainerSettings, TrainSettings
 from icons_repro.evaluation.generation import Decoding, new_tokens
 from icons_repro.gpu_check.model import END, PAD, Rig
 from icons_repro.gradients.collect import BatchRows, RowCollector
@@ -120,7 +121,9 @@ class _Recorder(AfterMicroBatch):
         self.losses.append(done.loss.detach())
 
 
-def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
+def train(
+    rig: Rig, model: PeftModel, batch: Batch, steps: int, deterministic: bool = True
+) -> Trained:
     """Take optimizer steps on one batch with the program's own module, under bfloat16 autocast."""
     settings = TrainSettings(
         batch_size=len(batch["input_ids"]),
@@ -129,8 +132,9 @@ def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
         gradient_checkpointing=rig.shape.checkpointed,
     )
     recorder = _Recorder(rig)
+    accelerator: Literal["gpu", "cpu"] = "gpu" if rig.device.type == "cuda" else "cpu"
     trainer = quiet_trainer(
-        accelerator="gpu" if rig.device.type == "cuda" else "cpu",
+        accelerator=accelerator,
         devices=1,
         strategy=_Staying(device=rig.device),
         precision="bf16-mixed",
@@ -141,7 +145,8 @@ def train(rig: Rig, model: PeftModel, batch: Batch, steps: int) -> Trained:
     )
     batches: Any = [batch] * steps
     model.train()
-    trainer.fit(InstructionTuner(model, settings, steps), DataLoader(batches, batch_size=None))
+    with same_bits(TrainerSettings(accelerator, deterministic=deterministic)):
+        trainer.fit(InstructionTuner(model, settings, steps), DataLoader(batches, batch_size=None))
     model.eval()
     spans = [b - a for a, b in pairwise(recorder.times)]
     return Trained([float(loss) for loss in recorder.losses], statistics.median(spans))

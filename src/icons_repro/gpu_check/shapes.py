@@ -82,7 +82,7 @@ SHAPES = {
     # lmsys/vicuna-7b-v1.5's config.json; LLaVA-1.5's adapter (scripts/v1_5/finetune_lora.sh)
     "7b": Shape(
         32064, 4096, 11008, 32, 32, 32, CLIP_LARGE_336, rank=128, rate=2e-4, text=239, dim=5120,
-        checkpointed=True, budgets=(1024, 2048, 4096, 8192), micro_batches=(1, 4, 16),
+        checkpointed=True, budgets=(2048, 4096, 8192, 12288), micro_batches=(1, 4, 16),
         answers=(1, 8, 32, 64), stored_rows=16384, rounds=3,
     ),
 }  # fmt: skip

@@ -64,10 +64,14 @@ def extraction(rig: Rig, budget: int) -> Found:
         tempfile.TemporaryDirectory() as name,
         passes.writer(Path(name) / "store", BATCHES * n) as writer,
     ):
+        rig.reset_peak()
         ours = median_seconds(rig, partial(passes.into, writer, batches))
+        memory = rig.peak()
     rig.tokens_per_second[budget] = tokens / ours
     least = median_seconds(rig, alone)
     note = f"{tokens / ours:,.0f} tokens/s, the floor {tokens / least:,.0f}; {_size(batches[0])}"
+    if memory:
+        note += f"; {memory / 2**30:.0f} GiB at most"
     return Found(least / ours, "of the floor's speed", note=note)
 
 
@@ -82,10 +86,11 @@ def beside_bergson(rig: Rig) -> Found:
     return Found(speed, "tokens/s", note=note)
 
 
-def training(rig: Rig, micro_batch: int) -> Found:
+def training(rig: Rig, micro_batch: int, deterministic: bool = True) -> Found:
     """A step of LoRA training with AdamW, layers recomputed where the recipe does."""
     batch = rig.rows((rig.shape.text,) * micro_batch)
-    seconds = train(rig, rig.trainable(), batch, rig.shape.rounds + 1).seconds
+    steps = rig.shape.rounds + 1
+    seconds = train(rig, rig.trainable(), batch, steps, deterministic).seconds
     note = f"{seconds:.3g} s a step"
     return Found(batch["input_ids"].numel() / seconds, "tokens/s", note=note)
 
@@ -146,6 +151,10 @@ def checks(shape: Shape) -> list[Check]:
         asked[f"training step, micro-batch {micro_batch}"] = partial(
             training, micro_batch=micro_batch
         )
+    most = max(shape.micro_batches)
+    asked[f"training step, micro-batch {most}, trainer.deterministic=false"] = partial(
+        training, micro_batch=most, deterministic=False
+    )
     for batch in shape.answers:
         asked[f"answering, {batch} at once"] = partial(answering, batch=batch)
     asked[f"scoring {shape.stored_rows:,} rows"] = scoring

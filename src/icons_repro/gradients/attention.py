@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from icons_repro.core.deterministic import deterministic_algorithms
 from icons_repro.models.answers import base_model
 
 BACKENDS = {
@@ -36,6 +37,8 @@ class AttentionTrial:
     """Whether the batch gave the same bits twice."""
     problem: str | None = None
     """Why it could not run here."""
+    deterministic: bool = False
+    """Whether torch was held to deterministic algorithms."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class AttentionChoice:
     """Type that attention computes in."""
     device: str
     trials: tuple[AttentionTrial, ...] = ()
+    deterministic: bool = False
+    """Whether torch is held to deterministic algorithms meanwhile."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -56,7 +61,7 @@ class AttentionChoice:
     def from_json(cls, raw: Mapping[str, Any]) -> AttentionChoice:
         """Read what `to_json` gave."""
         trials = tuple(AttentionTrial(**trial) for trial in raw["trials"])
-        return cls(raw["kernel"], raw["dtype"], raw["device"], trials)
+        return cls(**{**raw, "trials": trials})
 
     @contextmanager
     def on(self, model: nn.Module) -> Iterator[None]:
@@ -69,8 +74,9 @@ class AttentionChoice:
         backend = BACKENDS.get(self.kernel)
         if before != wanted:
             base.set_attn_implementation(wanted)
+        held = deterministic_algorithms() if self.deterministic else nullcontext()
         try:
-            with nullcontext() if backend is None else sdpa_kernel(backend):
+            with held, nullcontext() if backend is None else sdpa_kernel(backend):
                 yield
         finally:
             if before != wanted:

@@ -142,7 +142,7 @@ class RowCollector:
         losses = self.gradients.stream(batch, sink.add)
         with torch.autocast(ids.device.type, enabled=False):
             values, norms = sink.accumulator.finish()
-        status = row_status(batch, losses, sink.squares, norms)
+        status = row_status(batch, losses, sink.squares(), norms)
         ok = status == RowStatus.ok
         if not self._checked and bool(ok.any()):
             self._require_trained_adapter(sink.moved)
@@ -175,19 +175,23 @@ class _Sink:
     def __init__(self, owner: RowCollector, accumulator: Accumulator) -> None:
         self._owner = owner
         self.accumulator = accumulator
-        self.squares: torch.Tensor | float = 0.0
         self.moved: set[int] = set()
+        self._lengths: list[torch.Tensor] = []
+
+    def squares(self) -> torch.Tensor:
+        """Return the squared length of each raw gradient, float64 `[B]`."""
+        return torch.stack(self._lengths).double().square().sum(dim=0)
 
     def add(self, index: int, gradients: torch.Tensor) -> None:
-        length = torch.linalg.vector_norm(gradients.flatten(1), dim=1).double()
-        self.squares = self.squares + length.square()
+        length = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+        self._lengths.append(length)
         if not self._owner._checked and bool((length > 0).any()):
             self.moved.add(index)
         self.accumulator.add(index, self._owner.direction(index, gradients))
 
 
 def row_status(
-    batch: Batch, losses: torch.Tensor, squares: torch.Tensor | float, norms: torch.Tensor
+    batch: Batch, losses: torch.Tensor, squares: torch.Tensor, norms: torch.Tensor
 ) -> torch.Tensor:
     """Return each row's `RowStatus`, uint8 `[B]` on the CPU.
 
@@ -196,7 +200,6 @@ def row_status(
         squares: squared length of each raw gradient `[B]`, before direction and projection.
         norms: length of each projected direction `[B]`.
     """
-    squares = torch.as_tensor(squares, device=losses.device).expand(len(losses))
     finite = losses.isfinite() & squares.isfinite() & norms.isfinite()
     status = torch.full((len(losses),), int(RowStatus.ok), dtype=torch.uint8, device=losses.device)
     status[(squares == 0) | (norms == 0)] = RowStatus.zero

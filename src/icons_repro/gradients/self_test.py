@@ -1,8 +1,12 @@
-"""Choose the attention kernel by what it does to gradients: the fastest that padding leaves alone.
+"""Choose the attention kernel by what it does to gradients: the first that gives the same bits
+twice and that padding leaves alone.
 
 A fused kernel may treat a masked batch unlike an unmasked one (pytorch/pytorch issue 103462 has
 such a case), and PyTorch picks kernels by shape and mask. Then a row's gradient depends on its
 company. So each kernel is tried here with samples alone, and with the same ones padded in a batch.
+Fused kernels of a GPU add with atomics in their backward pass unless torch is told not to, so each
+is tried held to deterministic algorithms first. Times are noted and choose nothing: with times to
+choose by, a pool and its targets once got different kernels.
 """
 
 from __future__ import annotations
@@ -12,11 +16,14 @@ import math
 import re
 import time
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from icons_repro.core.deterministic import is_refused
 from icons_repro.core.errors import UserError
 from icons_repro.gradients.attention import AttentionChoice, AttentionTrial
 from icons_repro.gradients.memory import device_name
@@ -40,19 +47,17 @@ TOLERANCE = {
     torch.bfloat16: 3e-2,
 }
 """Difference that rounding explains: a matrix product of another shape adds in another order."""
-EQUALLY_FAST = {"cuda": 1.1}
-"""Ratio of times that chooses nothing. Elsewhere times never choose: on a busy CPU the kernel, and
-with it the last bits of a store, would be a lottery."""
 
 
 def choose_attention(
     gradients: PerSampleGradients, precision: str = "32-true", seed: int = 0
 ) -> AttentionChoice:
-    """Return the kernel for `gradients.attention`: the fastest whose gradients ignore padding.
+    """Return the kernel for `gradients.attention`: the first whose gradients ignore padding.
 
     A kernel passes if its largest relative difference is within `TOLERANCE` or twice that of the
-    best kernel here. Random tokens, without images, stand for samples; gradients are compared in
-    the first layer, which feels every later one. On a CPU the first that passes is taken.
+    best kernel here; those that repeat their bits come before all others. Random tokens, without
+    images, stand for samples; gradients are compared in the first layer, which feels every later
+    one.
 
     Args:
         gradients: of the model to test, on the device that it will run on.
@@ -71,19 +76,17 @@ def choose_attention(
     choice = AttentionChoice("", str(computed).removeprefix("torch."), device_name(device))
     with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         trials = tuple(
-            _trial(first, replace(choice, kernel=kernel), batch)
+            _tried(first, replace(choice, kernel=kernel), batch)
             for kernel in CANDIDATES.get(device.type, CANDIDATES["cpu"])
         )
-    kernel = pick(trials, TOLERANCE[computed], EQUALLY_FAST.get(device.type, math.inf))
-    chosen = replace(choice, kernel=kernel, trials=trials)
+    taken = pick(trials, TOLERANCE[computed])
+    chosen = replace(choice, kernel=taken.kernel, deterministic=taken.deterministic, trials=trials)
     log.info("attention kernel: %s", chosen.kernel)
     return chosen
 
 
-def pick(
-    trials: tuple[AttentionTrial, ...], tolerance: float, equally_fast: float = math.inf
-) -> str:
-    """Return the kernel of the first trial that passes and is about as fast as the fastest one."""
+def pick(trials: Sequence[AttentionTrial], tolerance: float) -> AttentionTrial:
+    """Return the first trial that repeats its bits and passes, else the first that passes."""
     ran = [t for t in trials if t.difference is not None and math.isfinite(t.difference)]
     if not ran:
         raise UserError(
@@ -99,9 +102,13 @@ def pick(
             *(best, tolerance),
         )
     passed = [t for t in ran if (t.difference or 0.0) <= max(tolerance, 2 * best)]
-    fastest = min(t.seconds or 0.0 for t in passed)
-    slowest = equally_fast * max(fastest, 1e-9)
-    return next(t.kernel for t in passed if (t.seconds or 0.0) <= slowest)
+    repeatable = [t for t in passed if t.repeatable]
+    if not repeatable:
+        log.warning(
+            "no attention kernel gives this model's gradients the same bits twice on this device, "
+            "so a run made again may choose other rows"
+        )
+    return (repeatable or passed)[0]
 
 
 def probe(
@@ -135,27 +142,47 @@ def _first_layer(gradients: PerSampleGradients) -> PerSampleGradients:
     return PerSampleGradients(gradients.model, first, gradients.method)  # type: ignore[arg-type]
 
 
+def _tried(
+    gradients: PerSampleGradients, choice: AttentionChoice, batch: dict[str, torch.Tensor]
+) -> AttentionTrial:
+    """Try a kernel; on a GPU held to deterministic algorithms, unless the model has none."""
+    held = batch["input_ids"].device.type == "cuda"
+    gradients.attention = choice = replace(choice, deterministic=held)
+    try:
+        return _trial(gradients, choice, batch)
+    except RuntimeError as error:
+        if held and is_refused(error):
+            log.warning("attention kernel %s: %s", choice.kernel, _first_line(error))
+            gradients.attention = choice = replace(choice, deterministic=False)
+            with suppress(RuntimeError):
+                return _trial(gradients, choice, batch)
+        return AttentionTrial(choice.kernel, problem=_first_line(error))
+
+
 def _trial(
     gradients: PerSampleGradients, choice: AttentionChoice, batch: dict[str, torch.Tensor]
 ) -> AttentionTrial:
-    gradients.attention = choice
     n = len(batch["input_ids"])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's reasons for not running a kernel
-            together = _rows(gradients, batch)
-            start = _now(together.device)
-            again = _rows(gradients, batch)
-            seconds = _now(together.device) - start
-            alone = [_rows(gradients, take_rows(batch, [i], None)) for i in range(n)]
-    except RuntimeError as error:
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
-        return AttentionTrial(choice.kernel, problem=problem)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's reasons for not running a kernel
+        together = _rows(gradients, batch)
+        start = _now(together.device)
+        again = _rows(gradients, batch)
+        seconds = _now(together.device) - start
+        alone = [_rows(gradients, take_rows(batch, [i], None)) for i in range(n)]
     off = torch.cat(alone) - together
     difference = (off.norm(dim=1) / together.norm(dim=1)).max()
     return AttentionTrial(
-        choice.kernel, float(difference), round(seconds, 5), bool(torch.equal(together, again))
+        choice.kernel,
+        float(difference),
+        round(seconds, 5),
+        bool(torch.equal(together, again)),
+        deterministic=choice.deterministic,
     )
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _rows(gradients: PerSampleGradients, batch: dict[str, torch.Tensor]) -> torch.Tensor:

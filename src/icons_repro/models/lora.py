@@ -152,8 +152,11 @@ def checkpoint_layers(model: Any) -> None:
 
     transformers' switch also makes all embeddings require gradients, CLIP's patches too, so that
     each step would run back through a frozen tower. Checkpoints that are not re-entrant do without.
+    Before 5.18 or so the switch had the older of its two names alone.
     """
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    older = getattr(model, "gradient_checkpointing_enable", None)
+    enable = getattr(model, "activation_checkpointing_enable", older)
+    enable({"use_reentrant": False})
     model.disable_input_require_grads()
 
 

@@ -23,6 +23,7 @@ from lightning.pytorch.profilers import (
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from icons_repro.core.deterministic import same_bits
 from icons_repro.core.device import require_device
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json, write_json, write_text
@@ -123,7 +124,7 @@ def fit_here(
     tuner = InstructionTuner(model, job.train, schedule.steps, job.seed, world_size)
     trainer = make_trainer(job, out, schedule, on_metrics)
     resume = out / RESUME
-    with deferred():
+    with deferred(), same_bits(job.trainer):
         trainer.fit(
             tuner,
             PoolDataModule(dataset, collate, schedule, job.data.num_workers),
