@@ -41,7 +41,7 @@ def graph_of(overrides: list[str]) -> Any:
     from omegaconf import open_dict
 
     from icons_repro.config import register, typed
-    from icons_repro.graph import Graph
+    from icons_repro.graph.graph import Graph
 
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from icons_repro.config import register, typed
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -28,6 +28,7 @@ ALLOWED = {
         *("evaluation", "tracking", "config", "experiment", "engine"),
         *("data", "influence"),
     },
+    "graph": {"config", "data", "evaluation", "features", "influence", "selection", "tiny"},
     "preflight": {
         *("config", "data", "engine", "evaluation", "experiment", "graph", "models", "selection"),
     },

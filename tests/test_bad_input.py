@@ -16,7 +16,7 @@ from icons_repro.core.settings import ExecutorSettings
 from icons_repro.core.step_json import to_json
 from icons_repro.engine.executors import choose_executor
 from icons_repro.engine.ledger import Ledger
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.pipeline import executor_of
 from icons_repro.tiny.settings import WorldSettings
 from icons_repro.tiny.stage import World

@@ -15,7 +15,7 @@ from icons_repro.config import RunConfig, checked, config_hash, register
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.parts import keys_of, settings_in
 from icons_repro.core.settings import ProjectionSettings, TrainerSettings, TrainSettings
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.selection.resolve import build_selector
 from icons_repro.tiny.settings import WorldSettings
 from icons_repro.training.stage import check_batch

@@ -20,7 +20,7 @@ from icons_repro.config import (
 )
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import RENAMED, new_name
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -73,7 +73,7 @@ def test_training_recipes_touch_nothing_before_training() -> None:
     a, b = Graph(settings()), Graph(settings("finetune.learning_rate=1e-5"))
     first, second = (g.selection(g.config.selector, 0.2, 0) for g in (a, b))
     assert first.fingerprint == second.fingerprint
-    assert a.adapter(first, 0).fingerprint != b.adapter(second, 0).fingerprint
+    assert a.results.adapter(first, 0).fingerprint != b.results.adapter(second, 0).fingerprint
 
 
 def test_the_run_directory_follows_what_changes_the_result() -> None:

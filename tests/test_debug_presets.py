@@ -12,7 +12,7 @@ from forked import run_forked
 from test_choices import CONF, composed, named
 
 from icons_repro.config import typed
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("debug_*.yaml"))
 SETUPS = ["tiny", "llava_665k", "custom"]
@@ -99,5 +99,5 @@ def test_looking_for_an_anomaly_is_the_run_itself_by_the_same_name(
     for settings in (plain, other):
         graph = Graph(settings)
         chosen = graph.selection(settings.selector, 0.2, 0)
-        names.append(graph.adapter(chosen, 0).fingerprint)
+        names.append(graph.results.adapter(chosen, 0).fingerprint)
     assert names[0] == names[1] == adapter(output, "debug_anomaly").name

@@ -34,8 +34,9 @@ def every_step(released: Path) -> dict[str, Step]:
     for direct in ("store", "direct"):
         g = graph(f"features.released={released}", f"gradients.mode={direct}", *WORLD)
         chosen = g.selection(g.config.selector, 0.2, 0)
-        adapter = g.adapter(chosen, 0)
-        goals = [g.scores(adapter), g.export(chosen, adapter), g.pretrained, g.leakage(chosen)]
+        results, adapter = g.results, g.results.adapter(chosen, 0)
+        goals = [results.scores(adapter), results.export(chosen, adapter)]
+        goals += [g.pretrained, results.leakage(chosen)]
         goals += [g.feature(name) for name in FEATURES]
         found |= {type(step).__name__: step for step in ordered(goals)}
     for source in sorted((CONF / "influence").glob("*.yaml")):
@@ -136,7 +137,8 @@ def test_how_and_where_it_runs_is_in_no_name(
     names = []
     for g in (graph(), graph(override)):
         chosen = g.selection(g.config.selector, 0.2, 0)
-        goals = [g.scores(g.adapter(chosen, 0)), *(g.feature(n) for n in FEATURES[:-1])]
+        scores = g.results.scores(g.results.adapter(chosen, 0))
+        goals = [scores, *(g.feature(n) for n in FEATURES[:-1])]
         names.append([step.fingerprint for step in ordered(goals)])
     assert names[0] == names[1]
 

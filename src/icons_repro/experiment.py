@@ -10,7 +10,7 @@ from icons_repro.config import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.step import Step
 from icons_repro.data.image_looks import ImageLooks
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN, Line
 
 __all__ = ["FULL", "RANDOM", "Experiment"]
@@ -33,12 +33,12 @@ class Experiment:
         return self._line(THIS_RUN, self.config.selector, self.config.budget)
 
     def _line(self, name: str, selector: Mapping[str, Any], budget: float) -> Line:
-        c = self.config
+        c, results = self.config, self.graph.results
         draw = c.seed if c.selection_seed is None else c.selection_seed
         selection = self.graph.selection(selector, budget, draw)
-        adapter = self.graph.adapter(selection, c.seed)
+        adapter = results.adapter(selection, c.seed)
         scored = "evaluate" in self.config.stages
-        return Line(name, selection, adapter, self.graph.scores(adapter) if scored else None)
+        return Line(name, selection, adapter, results.scores(adapter) if scored else None)
 
     @cached_property
     def references(self) -> list[Line]:
@@ -70,7 +70,7 @@ class Experiment:
     def leakage(self) -> Step | None:
         """Pictures that the tests share with what the run reads; None where nobody asks."""
         asked = self.config.leakage and "evaluate" in self.config.stages
-        return self.graph.leakage(self.line.selection) if asked else None
+        return self.graph.results.leakage(self.line.selection) if asked else None
 
     @cached_property
     def _goals(self) -> list[Step]:
@@ -81,7 +81,7 @@ class Experiment:
             steps += [g.pool, g.base] if ends else [g.pool, g.base, g.targets]
         if not ends:
             steps += [g.warmup] if "warmup" in stages else []
-            steps += g.gradients if "extract" in stages else []
+            steps += g.gradients.stores if "extract" in stages else []
             steps += [g.influence] if "score" in stages else []
         steps += [self.line.selection] if "select" in stages else []
         steps += [self.line.adapter] if "finetune" in stages else []
@@ -89,7 +89,7 @@ class Experiment:
             steps += [line.steps[-1] for line in self.lines]
             steps += [self.leakage] if self.leakage else []
         if "export" in stages:
-            steps.append(g.export(self.line.selection, self.line.adapter))
+            steps.append(g.results.export(self.line.selection, self.line.adapter))
         return steps
 
     def goals(self) -> list[Step]:

@@ -18,7 +18,7 @@ from icons_repro.core.types import Pool as SelectorPool
 from icons_repro.core.work import Work
 from icons_repro.data.stage import Pool
 from icons_repro.features.catalogue import FEATURES, PoolFeature
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.selection.base import Ranking, RankingSelector, feature
 
 

@@ -15,7 +15,7 @@ from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.data.stage import text_key
 from icons_repro.features.catalogue import FEATURES
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.selection.resolve import build_selector
 from icons_repro.tiny.weights import TINY_CLIP
 

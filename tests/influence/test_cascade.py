@@ -27,7 +27,7 @@ from icons_repro.data.records import BATCH_ROWS, SCHEMA, RecordTable
 from icons_repro.data.row_copies import copy_rows
 from icons_repro.explain.neighbours import nearest, stores_of
 from icons_repro.gradients.store import GradientStore
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.influence.cascade.screen import below, by_whole_task, came_through
 from icons_repro.influence.cascade.stage import Candidates
 from icons_repro.influence.rows.files import open_by_row, open_by_task

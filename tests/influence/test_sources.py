@@ -21,7 +21,7 @@ from icons_repro.core.step_json import from_json, to_json
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.data.records import RecordTable
 from icons_repro.evaluation.stage import Evaluate
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.influence.rows.files import open_by_row
 from icons_repro.influence.sources.base import SOURCES, build_source
 from icons_repro.selection.icons import RULES

@@ -119,22 +119,22 @@ def test_an_image_that_has_gone_since_the_pool_was_read_is_named(tmp_path: Path)
 def test_nothing_that_is_trained_selected_or_scored_reads_it(selector: str) -> None:
     g = graph(f"selector={selector}")
     chosen = g.selection(g.config.selector, 0.2, 0)
-    adapter = g.adapter(chosen, 0)
-    read = ordered([g.scores(adapter), g.export(chosen, adapter)])
+    adapter = g.results.adapter(chosen, 0)
+    read = ordered([g.results.scores(adapter), g.results.export(chosen, adapter)])
     assert not [step for step in read if isinstance(step, Leakage | PoolPrints)]
 
 
 def test_only_targets_that_the_selection_reads_are_compared() -> None:
     g = graph("selector=icons")
-    assert g.leakage(g.selection(g.config.selector, 0.2, 0)).targets is not None
+    assert g.results.leakage(g.selection(g.config.selector, 0.2, 0)).targets is not None
     other = graph("selector=random")
-    assert other.leakage(other.selection(other.config.selector, 0.2, 0)).targets is None
+    assert other.results.leakage(other.selection(other.config.selector, 0.2, 0)).targets is None
 
 
 def test_threads_are_in_no_name_and_steps_come_back_from_json() -> None:
     step: Step = leakage_step(world=None, targets=None)
     g = graph()
-    made = g.leakage(g.selection(g.config.selector, 0.2, 0))
+    made = g.results.leakage(g.selection(g.config.selector, 0.2, 0))
     assert from_json(to_json(made)).fingerprint == made.fingerprint
     assert replace(made, threads=7).fingerprint == made.fingerprint
     assert replace(made, only=["tiny_vqa"]).fingerprint != made.fingerprint

@@ -20,7 +20,7 @@ from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.data.chat import ChatTemplate
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.models.families import QWEN2_5_VL, family_of
 from icons_repro.models.jobs import change_images, link_model
 from icons_repro.models.llava import load_model, load_processor

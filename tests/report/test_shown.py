@@ -21,7 +21,7 @@ def test_a_references_curve_is_shown_once_to_each_logger(
     monkeypatch.chdir(tmp_path)
     g = graph(output=tmp_path)
     chosen = g.selection(g.config.references["full"], 1.0, 0)
-    line = Line(FULL, chosen, g.adapter(chosen, 0), None)
+    line = Line(FULL, chosen, g.results.adapter(chosen, 0), None)
     cache = Cache(Path(g.config.paths.cache))
     folder = cache.path(line.adapter)
     folder.mkdir(parents=True)

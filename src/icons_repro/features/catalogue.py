@@ -108,7 +108,7 @@ class PoolFeature:
     """Something that a selector may read of every pool row."""
 
     made_by: Callable[[Any], Step | None]
-    """From a run's graph (graph.py) to the step that makes it; None where there is none."""
+    """From a run's graph (graph/graph.py) to the step that makes it; None where there is none."""
     load: Callable[[Path, np.ndarray], Any]
     """From the step's folder, for the rows where `usable` `[N]` is true. Arrays stay memory maps
     where every row is usable; wide ones are never copied whole."""
@@ -116,28 +116,36 @@ class PoolFeature:
 
 FEATURES: dict[str, PoolFeature] = {
     "influence": PoolFeature(lambda g: g.influence, _influence),
-    "influence_as_released": PoolFeature(lambda g: g.influence_as_released, _influence),
-    "influence_less": PoolFeature(lambda g: g.influence_less, _influence),
+    "influence_as_released": PoolFeature(
+        lambda g: g.influences.by_task(g.influences.as_released), _influence
+    ),
+    "influence_less": PoolFeature(lambda g: g.influences.by_task(g.influences.less), _influence),
     "influence_rows": PoolFeature(lambda g: g.influence_rows, _by_row),
-    "influence_as_released_rows": PoolFeature(lambda g: g.influence_as_released_rows, _by_row),
-    "influence_less_rows": PoolFeature(lambda g: g.influence_less_rows, _by_row),
+    "influence_as_released_rows": PoolFeature(
+        lambda g: g.influences.by_row(g.influences.as_released), _by_row
+    ),
+    "influence_less_rows": PoolFeature(lambda g: g.influences.by_row(g.influences.less), _by_row),
     "validation_counts": PoolFeature(lambda g: g.targets, _validation_counts),
     "truth": PoolFeature(lambda g: g.world, _truth),
-    "forward_stats": PoolFeature(lambda g: g.forward_pass, _several(*FORWARD_STATISTICS)),
-    "hidden_last": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_last")),
-    "hidden_mean": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_mean")),
-    "hidden_weighted": PoolFeature(lambda g: g.forward_pass, _hidden("hidden_weighted")),
-    "coincide": PoolFeature(lambda g: g.coincide_pass, _coincide),
-    "spectrum": PoolFeature(lambda g: g.spectrum_pass, _spectrum),
-    "vision_tokens": PoolFeature(lambda g: g.vision_token_pass, _vectors("attended")),
-    "attention_trajectory": PoolFeature(lambda g: g.attention_trajectory, _one("trajectory")),
-    "clip": PoolFeature(lambda g: g.clip_pass, _several("image", "text")),
-    "image_cls": PoolFeature(lambda g: g.image_pass, _hidden("rows")),
-    "question_losses": PoolFeature(lambda g: g.question_pass, _several("asked", "unasked")),
-    "self_filter": PoolFeature(lambda g: g.self_filter, _several("difficulty")),
+    "forward_stats": PoolFeature(lambda g: g.features.forward, _several(*FORWARD_STATISTICS)),
+    "hidden_last": PoolFeature(lambda g: g.features.forward, _hidden("hidden_last")),
+    "hidden_mean": PoolFeature(lambda g: g.features.forward, _hidden("hidden_mean")),
+    "hidden_weighted": PoolFeature(lambda g: g.features.forward, _hidden("hidden_weighted")),
+    "coincide": PoolFeature(lambda g: g.features.coincide, _coincide),
+    "spectrum": PoolFeature(lambda g: g.features.spectrum, _spectrum),
+    "vision_tokens": PoolFeature(lambda g: g.features.vision_tokens, _vectors("attended")),
+    "attention_trajectory": PoolFeature(
+        lambda g: g.features.attention_trajectory, _one("trajectory")
+    ),
+    "clip": PoolFeature(lambda g: g.features.clip, _several("image", "text")),
+    "image_cls": PoolFeature(lambda g: g.features.images, _hidden("rows")),
+    "question_losses": PoolFeature(lambda g: g.features.questions, _several("asked", "unasked")),
+    "self_filter": PoolFeature(lambda g: g.features.self_filter, _several("difficulty")),
     "answer_words": PoolFeature(lambda g: AnswerWords(pool=g.pool), _one("answer_words")),
     "rounds": PoolFeature(lambda g: Rounds(pool=g.pool), _one("rounds")),
-    "released_keys": PoolFeature(lambda g: g.released_keys, _released_keys),
-    "instance_gradients": PoolFeature(lambda g: g.instance_gradients, _several("rows", "norms")),
+    "released_keys": PoolFeature(lambda g: g.features.released_keys, _released_keys),
+    "instance_gradients": PoolFeature(
+        lambda g: g.gradients.of_instances, _several("rows", "norms")
+    ),
 }
 """Every feature by its name in `requires`; docs/features.md says what each holds."""

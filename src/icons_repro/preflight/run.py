@@ -14,7 +14,7 @@ from icons_repro.core.refs import existing
 from icons_repro.core.settings import FEW_STEPS
 from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.experiment import FULL, RANDOM, Experiment
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.preflight.cost import counts, memory_by_part, stage_costs
 from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
 from icons_repro.preflight.findings import Finding, would_fail

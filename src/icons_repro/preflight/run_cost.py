@@ -7,7 +7,7 @@ import numpy as np
 from icons_repro.config import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_costs
 from icons_repro.preflight.cost_table import Assumptions, print_costs
 

@@ -20,7 +20,7 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.parts import PART
 from icons_repro.core.settings import PoolSettings, TargetSettings
 from icons_repro.data.records import RecordTable
-from icons_repro.graph import Graph
+from icons_repro.graph.graph import Graph
 
 
 def picture(shade: int) -> bytes:

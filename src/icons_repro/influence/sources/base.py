@@ -27,7 +27,7 @@ from icons_repro.training.stage import SliceWarmUp
 
 
 class Wiring(Protocol):
-    """What a source may use of the run's graph (`graph.py`); asking for a step runs nothing."""
+    """What a source may use of the run's graph (`graph/graph.py`). Asking runs nothing."""
 
     config: Any
     """The run's settings (`config.py: RunConfig`)."""

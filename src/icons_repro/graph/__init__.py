@@ -1,0 +1,1 @@
+"""How the steps of one run hang together: which reads which, from the run's config."""
