@@ -40,7 +40,8 @@ def graph_of(overrides: list[str]) -> Any:
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from icons_repro.config import register, typed
+    from icons_repro.config.checks import typed
+    from icons_repro.config.register import register
     from icons_repro.graph.graph import Graph
 
     register()

@@ -9,7 +9,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-from icons_repro.config import register, typed
+from icons_repro.config.checks import typed
+from icons_repro.config.register import register
 from icons_repro.graph.graph import Graph
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -11,7 +11,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from icons_repro.config import RunConfig, checked, config_hash, register
+from icons_repro.config.checks import checked
+from icons_repro.config.place import config_hash
+from icons_repro.config.register import register
+from icons_repro.config.run import RunConfig
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.parts import keys_of, settings_in
 from icons_repro.core.settings import ProjectionSettings, TrainerSettings, TrainSettings

@@ -12,7 +12,9 @@ from graphs import NOWHERE
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from icons_repro.config import USED_DEVICES, RunConfig, register, typed
+from icons_repro.config.checks import typed
+from icons_repro.config.register import register
+from icons_repro.config.run import USED_DEVICES, RunConfig
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.trees import flatten, targets
 from icons_repro.core.typed import defaults_of

@@ -10,14 +10,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.icons_engine import compose_once_for_both
-from icons_repro.config import (
-    USED_DEVICES,
-    config_hash,
-    explain_override,
-    leaf_keys,
-    register,
-    typed,
-)
+from icons_repro.config.checks import typed
+from icons_repro.config.place import config_hash
+from icons_repro.config.register import register
+from icons_repro.config.run import USED_DEVICES
+from icons_repro.config.trees import explain_override, leaf_keys
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import RENAMED, new_name
 from icons_repro.graph.graph import Graph

@@ -11,7 +11,7 @@ import pytest
 from forked import run_forked
 from test_choices import CONF, composed, named
 
-from icons_repro.config import typed
+from icons_repro.config.checks import typed
 from icons_repro.graph.graph import Graph
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("debug_*.yaml"))

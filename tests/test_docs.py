@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pages import CONF, CONFIGS, PAGES, ROOT, anchors, commands, name, overrides, spans, text
 
-from icons_repro.config import register
+from icons_repro.config.register import register
 from icons_repro.features.catalogue import FEATURES
 from icons_repro.selection.resolve import build_selector
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.step import Step
 from icons_repro.data.image_looks import ImageLooks

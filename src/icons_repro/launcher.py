@@ -23,7 +23,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from icons_repro.config import explain_override, register
+from icons_repro.config.register import register
+from icons_repro.config.trees import explain_override
 from icons_repro.core.errors import UserError
 from icons_repro.core.plugins import CONF
 from icons_repro.core.stop import Stopped

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icons_repro.config import USED_DEVICES, RunConfig, typed, yaml_of
+from icons_repro.config.checks import typed
+from icons_repro.config.run import USED_DEVICES, RunConfig
+from icons_repro.config.trees import yaml_of
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from steps import Number, calls
 
-from icons_repro.config import USED_DEVICES
+from icons_repro.config.run import USED_DEVICES
 from icons_repro.core.cache import Cache
 from icons_repro.core.device import bfloat16_problem, require_device
 from icons_repro.core.errors import ConfigError

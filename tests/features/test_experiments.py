@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from icons_repro.config import register
+from icons_repro.config.register import register
 from icons_repro.selection.icons import RULES
 from icons_repro.selection.rules.named import NAMED
 

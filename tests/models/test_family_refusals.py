@@ -15,7 +15,8 @@ from graphs import NOWHERE
 from hydra import compose, initialize_config_dir
 from transformers import AutoProcessor
 
-from icons_repro.config import register, typed
+from icons_repro.config.checks import typed
+from icons_repro.config.register import register
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ import pytest
 from graphs import composed
 from safetensors.numpy import save_file
 
-from icons_repro.config import typed
+from icons_repro.config.checks import typed
 from icons_repro.core.errors import ConfigError
 from icons_repro.preflight.files import check_local_benchmarks, checkpoint_problem
 from icons_repro.preflight.run import _benchmarks

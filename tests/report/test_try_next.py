@@ -8,7 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from icons_repro.config import RunConfig, register, typed
+from icons_repro.config.checks import typed
+from icons_repro.config.register import register
+from icons_repro.config.run import RunConfig
 from icons_repro.report.try_next import CommandLine, try_next
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import GradientSettings
 from icons_repro.core.step import Step

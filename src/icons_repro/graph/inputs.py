@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.refs import existing, file_ref, folder_ref
 from icons_repro.core.typed import checked_part
 from icons_repro.data.formats.choice import converted_pool, converted_targets

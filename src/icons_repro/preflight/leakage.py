@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.experiment import Experiment
 from icons_repro.preflight.findings import Finding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.graph.graph import Graph

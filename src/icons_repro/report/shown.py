@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import DataError
 from icons_repro.core.pictures import find_picture, open_picture

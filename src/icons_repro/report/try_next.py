@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from icons_repro.config import RunConfig
+from icons_repro.config.run import RunConfig
 from icons_repro.report.lines import FULL, RANDOM, Line
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")

@@ -14,11 +14,13 @@ import yaml
 from graphs import composed
 from PIL import Image
 
-from icons_repro.config import RunConfig, checked_part, typed
+from icons_repro.config.checks import typed
+from icons_repro.config.run import RunConfig
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
 from icons_repro.core.parts import PART
 from icons_repro.core.settings import PoolSettings, TargetSettings
+from icons_repro.core.typed import checked_part
 from icons_repro.data.records import RecordTable
 from icons_repro.graph.graph import Graph
 

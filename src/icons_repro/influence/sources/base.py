@@ -30,7 +30,7 @@ class Wiring(Protocol):
     """What a source may use of the run's graph (`graph/graph.py`). Asking runs nothing."""
 
     config: Any
-    """The run's settings (`config.py: RunConfig`)."""
+    """The run's settings (`config/run.py: RunConfig`)."""
 
     @property
     def pool(self) -> Pool:
