@@ -15,6 +15,7 @@ import torch
 from reporting import arguments, interleaved, median_ratio, report
 
 from icons_repro.core.settings import LoraSettings
+from icons_repro.evaluation.answerer import Answerer
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.harness import Harness
 from icons_repro.evaluation.runner import evaluate
@@ -56,8 +57,8 @@ def main() -> None:
         def harness(size: int) -> Harness:
             folder = root / f"out{size}"
             folder.mkdir()
-            model = {"model_dir": root / "base", "adapter_dir": root / "adapter"}
-            return Harness(root / "tasks", folder, model | {"batch_size": size}, None, 0)
+            answerer = Answerer(root / "base", root / "adapter", batch_size=size)
+            return Harness(root / "tasks", folder, answerer, None, 0)
 
         harnesses = {size: harness(size) for size in SIZES}
 

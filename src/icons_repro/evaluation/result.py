@@ -13,6 +13,10 @@ score. `score` and `stderr` are on the scale of the paper's tables (percent; MME
 NOT_AVAILABLE = "not available"
 
 
+class UnavailableError(Exception):
+    """A benchmark cannot be scored here; the message says why."""
+
+
 def not_available(benchmark: BenchmarkSettings, reason: str) -> Result:
     """Return the result of a benchmark that could not be scored."""
     return {

@@ -118,11 +118,11 @@ def _upstream(
 
     try:
         require_lmms_eval()
-        from icons_repro.evaluation.harness import Harness
+        from icons_repro.evaluation.loading import TaskLoader
     except (UserError, ImportError) as problem:
         return {}, {benchmark.name: str(problem) for benchmark in benchmarks}
-    harness = Harness(None, out, None, None, 0)
-    return {benchmark.name: TaskImages(harness, benchmark) for benchmark in benchmarks}, {}
+    loader = TaskLoader(None, out)
+    return {benchmark.name: TaskImages(loader, benchmark) for benchmark in benchmarks}, {}
 
 
 def _examples(

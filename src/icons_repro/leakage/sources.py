@@ -16,10 +16,11 @@ from PIL import Image
 
 from icons_repro.core.errors import UserError
 from icons_repro.core.pictures import PictureError, open_picture
+from icons_repro.evaluation.result import UnavailableError
 from icons_repro.leakage.prints import Picture
 
 if TYPE_CHECKING:
-    from icons_repro.evaluation.harness import Harness
+    from icons_repro.evaluation.loading import TaskLoader
     from icons_repro.evaluation.settings import BenchmarkSettings
 
 BATCH = 64
@@ -74,14 +75,12 @@ class TaskImages:
     Going through it raises `UserError` for a task that cannot be loaded.
     """
 
-    harness: Harness
+    loader: TaskLoader
     benchmark: BenchmarkSettings
 
     def __iter__(self) -> Iterator[Picture]:
-        from icons_repro.evaluation.harness import UnavailableError
-
         try:
-            for name, picture in self.harness.pictures(self.benchmark):
+            for name, picture in self.loader.pictures(self.benchmark):
                 yield name, partial(_as_rgb, picture, name)
         except UnavailableError as problem:
             raise UserError(str(problem)) from problem
