@@ -22,7 +22,7 @@ from icons_repro.gradients.directions import (
     SignDirection,
     build_direction,
 )
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
@@ -43,8 +43,10 @@ __all__ = [
     "PerSampleGradients",
     "Projection",
     "RowStatus",
+    "Running",
     "SgdDirection",
     "SignDirection",
+    "StoreOptions",
     "TaskDirections",
     "TokenLimits",
     "array_blocks",

@@ -19,7 +19,7 @@ import lightning
 import torch
 from gradient_models import MIXED, batch_of, small_llava, with_adapter
 
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.writer import pending, remaining_batches
@@ -53,7 +53,8 @@ def run(folder: Path) -> None:
         enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
     n_rows = N_BATCHES * len(MIXED)
-    extract(gradients, projection, todo, folder, n_rows=n_rows, trainer=trainer, flush_seconds=0)
+    options = StoreOptions(n_rows=n_rows, flush_seconds=0)
+    extract(gradients, projection, todo, folder, store=options, running=Running(trainer))
 
 
 def run_and_kill(folder: Path, marked: int) -> int:

@@ -11,7 +11,7 @@ from peft import PeftModel
 
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import RANDOM, build_projection
 from icons_repro.models.batches import take_rows
@@ -99,8 +99,9 @@ def test_extraction_runs_under_autocast_where_the_trainer_asks_for_it(tmp_path: 
     precisions = ("bf16-mixed", "32-true", "16-mixed")
     stores = {
         precision: extract(
-            gradients, projection, [batch], tmp_path / precision, dtype="float32",
-            trainer=predict_trainer("test", TrainerSettings(precision=precision)),
+            gradients, projection, [batch], tmp_path / precision,
+            store=StoreOptions(dtype="float32"),
+            running=Running(predict_trainer("test", TrainerSettings(precision=precision))),
         )
         for precision in precisions
     }  # fmt: skip

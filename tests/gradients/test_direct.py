@@ -12,11 +12,12 @@ from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 
 from icons_repro.core.errors import DataError
-from icons_repro.gradients.direct import TaskDirections, require_room, score_direct, task_directions
+from icons_repro.gradients.direct import TaskDirections, score_direct, task_directions
 from icons_repro.gradients.directions import SignDirection
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Unprojected, build_projection
+from icons_repro.gradients.room import require_room
 from icons_repro.influence.score import reduce_subtasks, score
 from icons_repro.models.lora import gradient_parameters
 
@@ -27,11 +28,12 @@ def gradients() -> PerSampleGradients:
     return PerSampleGradients(model, gradient_parameters(model))
 
 
-def quiet() -> lightning.Trainer:
-    return lightning.Trainer(
+def quiet() -> Running:
+    trainer = lightning.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False,
     )  # fmt: skip
+    return Running(trainer)
 
 
 def batches(n: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -47,20 +49,17 @@ SUBTASKS = {"b": ["x", "y", "x", "y", "x"]}
 
 def stored(gradients: PerSampleGradients, folder: Path, kind: str, dim: int = 1024) -> np.ndarray:
     projection = build_projection(gradients.layout, kind, dim)
-    how: dict = {"dtype": "float32", "trainer": None}
-    train = extract(gradients, projection, batches(6), folder / "t", **{**how, "trainer": quiet()})
-    val = {
-        task: extract(gradients, projection, data, folder / task, **{**how, "trainer": quiet()})
-        for task, data in VALIDATION.items()
-    }
+    how: dict = {"store": StoreOptions(dtype="float32"), "running": quiet()}
+    train = extract(gradients, projection, batches(6), folder / "t", **how)
+    val = {t: extract(gradients, projection, d, folder / t, **how) for t, d in VALIDATION.items()}
     return score(train, val, subtasks=SUBTASKS, reduce=None).values
 
 
 def test_direct_scores_are_the_unprojected_stores_scores(
     gradients: PerSampleGradients, tmp_path: Path
 ) -> None:
-    directions = task_directions(gradients, VALIDATION, subtasks=SUBTASKS, trainer=quiet())
-    direct = score_direct(gradients, directions, batches(6), tmp_path / "d", trainer=quiet())
+    directions = task_directions(gradients, VALIDATION, subtasks=SUBTASKS, running=quiet())
+    direct = score_direct(gradients, directions, batches(6), tmp_path / "d", running=quiet())
     assert direct.tasks == ("a", "b/x", "b/y")
     exact = stored(gradients, tmp_path, "none")
     np.testing.assert_allclose(direct.values, exact, atol=2e-6)
@@ -71,10 +70,11 @@ def test_raw_tasks_keep_the_lengths_of_their_validation_rows(
     gradients: PerSampleGradients, tmp_path: Path
 ) -> None:
     directions = task_directions(
-        gradients, VALIDATION, subtasks=SUBTASKS, raw={"b"}, trainer=quiet()
+        gradients, VALIDATION, subtasks=SUBTASKS, raw={"b"}, running=quiet()
     )
-    direct = score_direct(gradients, directions, batches(6), tmp_path / "d", trainer=quiet())
-    projection, how = Unprojected(gradients.layout), {"dtype": "float32", "trainer": quiet()}
+    direct = score_direct(gradients, directions, batches(6), tmp_path / "d", running=quiet())
+    projection = Unprojected(gradients.layout)
+    how: dict = {"store": StoreOptions(dtype="float32"), "running": quiet()}
     train = extract(gradients, projection, batches(6), tmp_path / "t", **how)
     val = {t: extract(gradients, projection, d, tmp_path / t, **how) for t, d in VALIDATION.items()}
     stored = score(train, val, subtasks=SUBTASKS, reduce=None, raw_validation={"b"})
@@ -98,9 +98,9 @@ def test_projected_scores_are_within_the_projections_noise_of_direct_ones(
 def test_small_memory_means_fewer_rows_at_once_not_other_directions(
     gradients: PerSampleGradients,
 ) -> None:
-    whole = task_directions(gradients, VALIDATION, trainer=quiet())
+    whole = task_directions(gradients, VALIDATION, running=quiet())
     row = gradients.layout.dim * 4
-    tight = task_directions(gradients, VALIDATION, memory_gb=6 * row / 1e9, trainer=quiet())
+    tight = task_directions(gradients, VALIDATION, memory_gb=6 * row / 1e9, running=quiet())
     torch.testing.assert_close(tight.vectors, whole.vectors, rtol=1e-4, atol=1e-6)
 
 
@@ -117,25 +117,25 @@ def test_bad_validation_rows_do_not_count_and_a_task_of_them_is_an_error(
 ) -> None:
     data = batches(1, 100)
     data[0]["labels"][1:] = -100
-    one = task_directions(gradients, {"a": data}, trainer=quiet())
+    one = task_directions(gradients, {"a": data}, running=quiet())
     assert float(one.vectors.norm()) == pytest.approx(1, abs=1e-5)
     data[0]["labels"][:] = -100
     with pytest.raises(DataError, match="a has no usable validation row"):
-        task_directions(gradients, {"a": data}, trainer=quiet())
+        task_directions(gradients, {"a": data}, running=quiet())
 
 
 def test_bad_training_rows_are_nan(gradients: PerSampleGradients, tmp_path: Path) -> None:
-    directions = task_directions(gradients, VALIDATION, direction=SignDirection(), trainer=quiet())
+    directions = task_directions(gradients, VALIDATION, direction=SignDirection(), running=quiet())
     data = batches(1)
     data[0]["labels"][2] = -100
-    scores = score_direct(gradients, directions, data, tmp_path / "d", trainer=quiet()).values
+    scores = score_direct(gradients, directions, data, tmp_path / "d", running=quiet()).values
     assert np.isnan(scores).all(axis=1).tolist() == [False, False, True, False, False]
 
 
 def test_directions_survive_a_save_and_fit_only_their_parameters(
     gradients: PerSampleGradients, tmp_path: Path
 ) -> None:
-    directions = task_directions(gradients, VALIDATION, trainer=quiet())
+    directions = task_directions(gradients, VALIDATION, running=quiet())
     directions.save(tmp_path / "directions.safetensors")
     back = TaskDirections.load(tmp_path / "directions.safetensors")
     assert back.names == directions.names
@@ -148,11 +148,11 @@ def test_directions_survive_a_save_and_fit_only_their_parameters(
 def test_another_set_of_directions_does_not_continue_a_begun_pass(
     gradients: PerSampleGradients, tmp_path: Path
 ) -> None:
-    one = task_directions(gradients, VALIDATION, trainer=quiet())
+    one = task_directions(gradients, VALIDATION, running=quiet())
     two = TaskDirections(one.names, one.vectors.flip(0))
-    score_direct(gradients, one, batches(1), tmp_path / "d", trainer=quiet())
+    score_direct(gradients, one, batches(1), tmp_path / "d", running=quiet())
     with pytest.raises(DataError, match="begun with identities"):
-        score_direct(gradients, two, batches(1), tmp_path / "d", trainer=quiet())
+        score_direct(gradients, two, batches(1), tmp_path / "d", running=quiet())
 
 
 def test_unprojected_is_what_the_directions_are_made_of(gradients: PerSampleGradients) -> None:

@@ -18,7 +18,7 @@ from peft import PeftModel
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.stop import SIGNALS, Stopped, heed_signals
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.store import GradientStore, RowStatus
@@ -54,8 +54,9 @@ def batches(n: int = 4) -> list[dict[str, torch.Tensor]]:
 def extracted(
     model: PeftModel, folder: Path, data: list, *how: str, **more: object
 ) -> GradientStore:
-    more = {"dtype": "float32", "trainer": quiet_trainer(), **more}
-    return extract(*parts(model, *how), data, folder, **more)  # type: ignore[arg-type]
+    running = Running(more.pop("trainer", None) or quiet_trainer())  # type: ignore[arg-type]
+    options = StoreOptions(**{"dtype": "float32", **more})  # type: ignore[arg-type]
+    return extract(*parts(model, *how), data, folder, store=options, running=running)
 
 
 def test_rows_are_the_projected_normalised_gradients_in_pool_order(
@@ -110,7 +111,9 @@ def test_a_row_of_gradient_zero_is_recorded(tmp_path: Path) -> None:
     model = with_adapter(small_llava(dtype=torch.float32))
     gradients = PerSampleGradients(model, gradient_parameters(model, "multi_modal_projector"))
     projection = build_projection(gradients.layout, dim=64)
-    store = extract(gradients, projection, batches(1), tmp_path / "s", trainer=quiet_trainer())
+    store = extract(
+        gradients, projection, batches(1), tmp_path / "s", running=Running(quiet_trainer())
+    )
     assert store.excluded() == [(1, "zero"), (3, "zero")]
 
 

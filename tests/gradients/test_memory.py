@@ -18,10 +18,11 @@ from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.faults import is_out_of_memory
 from icons_repro.gradients import direct
 from icons_repro.gradients.collect import RowCollector
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.memory import TokenLimits
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
+from icons_repro.gradients.room import device_room, require_room
 from icons_repro.gradients.store import GradientStore
 from icons_repro.gradients.writer import open_writer, remaining_batches, seal
 from icons_repro.models.answers import answer_losses
@@ -146,7 +147,10 @@ def test_rows_given_up_are_tried_again_alone_on_the_next_run(
 
     def run(left: list) -> GradientStore:
         gradients, projection = parts(model)
-        return extract(gradients, projection, left, folder, n_rows=10, trainer=quiet_trainer())
+        return extract(
+            gradients, projection, left, folder,
+            store=StoreOptions(n_rows=10), running=Running(quiet_trainer()),
+        )  # fmt: skip
 
     sizes: list[int] = []
     monkeypatch.setattr(LOSSES, room_for(9, sizes, never=7))
@@ -188,10 +192,10 @@ def test_a_device_that_holds_no_row_at_all_stops_the_pass_in_a_line_and_a_larger
 ) -> None:
     def run() -> GradientStore:
         gradients, projection = parts(model)
-        trainer = quiet_trainer()
         return extract(
-            gradients, projection, batches(4), tmp_path / "s", n_rows=20, trainer=trainer
-        )
+            gradients, projection, batches(4), tmp_path / "s",
+            store=StoreOptions(n_rows=20), running=Running(quiet_trainer()),
+        )  # fmt: skip
 
     sizes: list[int] = []
     monkeypatch.setattr(LOSSES, room_for(0, sizes))
@@ -207,20 +211,22 @@ def test_direct_mode_counts_the_devices_memory(
 ) -> None:
     gradients, _ = parts(model)
     row = gradients.layout.dim * 4
-    assert direct.require_room(2, gradients.layout, 1.0, 10 * row) == 3
+    assert require_room(2, gradients.layout, 1.0, 10 * row) == 3
     with pytest.raises(DataError, match=r"of the device may be used"):
-        direct.require_room(2, gradients.layout, 1.0, 2 * row)
+        require_room(2, gradients.layout, 1.0, 2 * row)
     sizes: list[int] = []
     monkeypatch.setattr(LOSSES, room_for(9, sizes))
     monkeypatch.setattr(direct, "device_room", lambda *_: 7 * row)
-    directions = direct.task_directions(gradients, {"a": batches(1)}, trainer=quiet_trainer())
+    directions = direct.task_directions(
+        gradients, {"a": batches(1)}, running=Running(quiet_trainer())
+    )
     assert max(sizes) == 2
     monkeypatch.setattr(direct, "device_room", lambda *_: row // 2)
     with pytest.raises(DataError, match="1 directions on the device"):
         direct.score_direct(
-            gradients, directions, batches(1), tmp_path / "d", trainer=quiet_trainer()
+            gradients, directions, batches(1), tmp_path / "d", running=Running(quiet_trainer())
         )
 
 
 def test_the_cpu_has_no_memory_of_its_own_to_count(model: PeftModel) -> None:
-    assert direct.device_room(model, torch.device("cpu")) is None
+    assert device_room(model, torch.device("cpu")) is None

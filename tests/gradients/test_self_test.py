@@ -15,7 +15,7 @@ from transformers.masking_utils import sdpa_mask
 from icons_repro.core.errors import UserError
 from icons_repro.gradients import self_test
 from icons_repro.gradients.attention import AttentionChoice, AttentionTrial
-from icons_repro.gradients.extract import extract
+from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import build_projection
 from icons_repro.gradients.self_test import choose_attention, pick
@@ -122,10 +122,11 @@ def test_a_store_says_which_kernel_made_it_and_keeps_it_when_taken_up(tmp_path: 
         def __iter__(self):
             return cut_off()
 
+    how: dict = {"store": StoreOptions(n_rows=10), "running": Running(quiet_trainer())}
     with pytest.raises(StopError):
-        extract(gradients, projection, Once(), tmp_path, n_rows=10, trainer=quiet_trainer())
+        extract(gradients, projection, Once(), tmp_path, **how)
     gradients.attention = AttentionChoice("eager", "float32", "cpu")
-    store = extract(gradients, projection, batches, tmp_path, n_rows=10, trainer=quiet_trainer())
+    store = extract(gradients, projection, batches, tmp_path, **how)
     made = store.info.made_with
     assert made["attention"]["kernel"] == gradients.attention.kernel == "sdpa"
     assert made["device"] == "cpu"

@@ -14,26 +14,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from typing_extensions import override
 
 from icons_repro.core.errors import DataError
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.directions import Direction
-from icons_repro.gradients.extract import NumberedBatches, default_trainer, extract, run_module
+from icons_repro.gradients.extract import (
+    Running,
+    StoreOptions,
+    default_trainer,
+    extract,
+    run_module,
+)
 from icons_repro.gradients.layout import ParameterLayout
-from icons_repro.gradients.memory import TokenLimits
+from icons_repro.gradients.numbered import NumberedBatches
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Projection, Unprojected
+from icons_repro.gradients.room import device_room, require_room
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.models.batches import Batch
 
@@ -66,8 +70,7 @@ def task_directions(
     raw: Collection[str] = (),
     direction: Direction | None = None,
     memory_gb: float | None = None,
-    trainer: lightning.Trainer | None = None,
-    limits: TokenLimits | None = None,
+    running: Running | None = None,
 ) -> TaskDirections:
     """Return each task's direction.
 
@@ -79,20 +82,20 @@ def task_directions(
         direction: SGD unless given.
         memory_gb: memory that the directions may take, GB; half of what is free unless given. A
             device's own memory holds a batch's gradients, in half of what it has free.
-        trainer: runs the loops.
-        limits: what is remembered of batches that did not fit (see `RowCollector`).
+        running: the loops' trainer and memory.
 
     Raises:
         DataError: the directions do not fit (with the numbers), or a task has no usable row.
     """
     groups = {task: _groups(task, data, subtasks or {}) for task, data in validation.items()}
     names = tuple(name for labels in groups.values() for name in dict.fromkeys(labels))
-    runner = trainer or default_trainer()
+    running = running or Running()
+    runner = running.trainer or default_trainer()
     on_device = device_room(gradients.model, runner.strategy.root_device)
     room = require_room(len(names), gradients.layout, memory_gb, on_device)
     vectors = torch.zeros(len(names), gradients.layout.dim)
     projection = Unprojected(gradients.layout)
-    collector = RowCollector(gradients, projection, direction, max_rows=room, limits=limits)
+    collector = RowCollector(gradients, projection, direction, room, running.limits)
     for task, data in validation.items():
         own = [names.index(name) for name in groups[task]]
         sums = _DirectionSums(vectors, np.asarray(own), task in raw)
@@ -109,13 +112,17 @@ def score_direct(
     directions: TaskDirections,
     data: Iterable[Batch] | torch.Tensor,
     folder: Path | str,
-    **options: Any,
+    *,
+    direction: Direction | None = None,
+    store: StoreOptions | None = None,
+    running: Running | None = None,
 ) -> InfluenceMatrix:
     """Score every training row on every direction as its gradient is formed.
 
     Args:
         folder: where the N x T scores are kept while the pass goes on; a kill loses little.
-        options: what `extract` takes: `n_rows`, `keys`, `direction`, `identities`, `trainer`, ...
+        direction, running: see `extract`.
+        store: see `extract`; the scores are float32 whatever it says.
 
     Returns:
         float32 `[N, T]`, a column a direction, a row of NaN where there is no gradient.
@@ -123,7 +130,8 @@ def score_direct(
     Raises:
         DataError: the directions do not fit in the device's memory (with the numbers).
     """
-    runner = options.pop("trainer", None) or default_trainer()
+    running = running or Running()
+    runner = running.trainer or default_trainer()
     projection = DirectScores(gradients.layout, directions)
     room = device_room(gradients.model, runner.strategy.root_device)
     needed = directions.vectors.nbytes
@@ -133,9 +141,16 @@ def score_direct(
             f"{needed / 1e9:.2f} GB; {room / 1e9:.2f} GB may be used of it. Take fewer tasks or "
             "parameters, a larger device, or gradients.mode=store."
         )
-    options |= {"dtype": "float32", "trainer": runner}
-    store = extract(gradients, projection, data, folder, **options)
-    return direct_influence(store, directions.names)
+    scores = extract(
+        gradients,
+        projection,
+        data,
+        folder,
+        direction=direction,
+        store=replace(store or StoreOptions(), dtype="float32"),
+        running=replace(running, trainer=runner),
+    )
+    return direct_influence(scores, directions.names)
 
 
 def direct_influence(store: GradientStore, names: Sequence[str]) -> InfluenceMatrix:
@@ -143,59 +158,6 @@ def direct_influence(store: GradientStore, names: Sequence[str]) -> InfluenceMat
     values = store.read().numpy()
     values[~store.ok] = np.nan
     return InfluenceMatrix(values, tuple(names), store.keys)
-
-
-def require_room(
-    n: int, layout: ParameterLayout, memory_gb: float | None, on_device: int | None = None
-) -> int:
-    """Return how many unprojected rows may be held at once.
-
-    The host holds them beside `n` directions; a device with memory of its own, of which `on_device`
-    bytes may be used, holds the rows alone.
-
-    Raises:
-        DataError: the directions and one row with its working copy do not fit.
-    """
-    limit = free_memory() / 2 if memory_gb is None else memory_gb * 1e9
-    row = layout.dim * 4
-    rows = int((limit - n * row) // (3 * row))
-    if rows < 1:
-        raise DataError(
-            f"gradients.mode=direct keeps {n} directions of {layout.dim:,} parameters: "
-            f"{n * row / 1e9:.2f} GB, and {3 * row / 1e9:.2f} GB to make them; "
-            f"{limit / 1e9:.2f} GB may be used. Take fewer tasks or parameters, allow more "
-            "memory, or set gradients.mode=store."
-        )
-    if on_device is None:
-        return rows
-    if on_device < 3 * row:
-        raise DataError(
-            f"gradients.mode=direct makes rows of {layout.dim:,} parameters, {3 * row / 1e9:.2f} "
-            f"GB with working copies; {on_device / 1e9:.2f} GB of the device may be used. Take "
-            "fewer parameters, a larger device, or gradients.mode=store."
-        )
-    return min(rows, on_device // (3 * row))
-
-
-def device_room(model: nn.Module, device: torch.device) -> int | None:
-    """Return half of the bytes that a GPU has left beside the model; None for the CPU.
-
-    The other half is for the activations of a batch.
-    """
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    to_come = sum(p.nbytes for p in model.parameters() if p.device != device)
-    return max(0, free - to_come) // 2
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that the system can still give."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise DataError("/proc/meminfo does not tell how much memory is free; pass memory_gb")
 
 
 def _groups(

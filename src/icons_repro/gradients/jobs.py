@@ -20,15 +20,11 @@ from icons_repro.data.records import RecordTable
 from icons_repro.gradients.collect import RowCollector
 from icons_repro.gradients.curvature.direction import FILE, CurvedDirection
 from icons_repro.gradients.directions import Direction, build_direction
-from icons_repro.gradients.extract import (
-    NumberedBatches,
-    fill,
-    made_with,
-    opened,
-    row_identities,
-)
+from icons_repro.gradients.extract import fill, opened
+from icons_repro.gradients.identities import made_with, row_identities
 from icons_repro.gradients.layout import ParameterLayout
 from icons_repro.gradients.memory import TokenLimits
+from icons_repro.gradients.numbered import NumberedBatches
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import Projection, build_projection
 from icons_repro.gradients.self_test import choose_attention

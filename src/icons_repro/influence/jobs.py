@@ -21,7 +21,8 @@ from icons_repro.gradients.direct import (
     task_directions,
 )
 from icons_repro.gradients.directions import build_direction
-from icons_repro.gradients.extract import made_with, opened, row_identities
+from icons_repro.gradients.extract import Running, opened
+from icons_repro.gradients.identities import made_with, row_identities
 from icons_repro.gradients.jobs import Taker, adapter_of, identities, plan, pool_plan, run
 from icons_repro.gradients.writer import open_writer, seal
 from icons_repro.influence.score import score, weighted_sum
@@ -62,8 +63,7 @@ def direct_parts(step: DirectInfluence, work: Work) -> list[str]:
         subtasks=subtask_labels(folders, step.subtasks),
         raw=step.raw,
         direction=build_direction(step.val_direction, taker.gradients.layout, moments),
-        trainer=predict_trainer("gradients of the targets", step.trainer),
-        limits=taker.limits,
+        running=Running(predict_trainer("gradients of the targets", step.trainer), taker.limits),
     )
     directions.save(work.out / DIRECTIONS)
     return pool_plan(step, work).chunk_names(work.chunks)

@@ -16,8 +16,8 @@ from icons_repro.data.records import RecordTable
 from icons_repro.gradients.capture import Deliver
 from icons_repro.gradients.curvature.direction import FILE
 from icons_repro.gradients.curvature.factors import Covariances, Eigenvalues
-from icons_repro.gradients.extract import NumberedBatches
 from icons_repro.gradients.jobs import Taker, pool_plan
+from icons_repro.gradients.numbered import NumberedBatches
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.stage import Curvature
 from icons_repro.models.batches import Batch

@@ -17,16 +17,13 @@ from icons_repro.core.files import read_json, write_json
 from icons_repro.core.step import Counts
 from icons_repro.core.work import Work
 from icons_repro.data.records import RecordTable
-from icons_repro.gradients.direct import DirectScores, TaskDirections, require_room
-from icons_repro.gradients.extract import (
-    NumberedBatches,
-    made_with,
-    opened,
-    row_identities,
-    run_module,
-)
+from icons_repro.gradients.direct import DirectScores, TaskDirections
+from icons_repro.gradients.extract import opened, run_module
+from icons_repro.gradients.identities import made_with, row_identities
 from icons_repro.gradients.jobs import Taker, identities, plan, pool_plan, run
+from icons_repro.gradients.numbered import NumberedBatches
 from icons_repro.gradients.projections import Unprojected
+from icons_repro.gradients.room import require_room
 from icons_repro.gradients.store import GradientStore, RowStatus
 from icons_repro.gradients.writer import open_writer, seal
 from icons_repro.influence.jobs import subtask_labels, task_folders, unprojected
