@@ -1,54 +1,18 @@
 """Image tokens equal the released code's steps, row by row, on a whole model."""
 
-import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from benchmark_files import picture
 from family_toys import BUILDERS, write_toy
-from toy_parts import write_language, write_projector, write_vision
+from toy_rows import write_rows
 
 from icons_repro.core.settings import DataSettings
 from icons_repro.data.datamodule import open_dataset
-from icons_repro.data.records import build_records
 from icons_repro.features.vision_tokens import VisionTokens, most_attended
-from icons_repro.models.assemble import assemble
 from icons_repro.models.batches import IGNORE, model_inputs
 from icons_repro.models.llava import load_model
-
-QUESTIONS = ("how many birds", "what color is it", "is it red", "how many fly south")
-
-
-def row(i: int) -> dict:
-    tag = "<image>\n" if i % 4 else ""
-    turns = [
-        {"from": "human", "value": f"{tag}{QUESTIONS[i % 4]}?"},
-        {"from": "gpt", "value": ("red", "two birds", "it is")[i % 3]},
-    ]
-    if i % 3 == 0:
-        turns += [{"from": "human", "value": "is it"}, {"from": "gpt", "value": "two red"}]
-    return {"conversations": turns} | ({"image": f"{i}.png"} if tag else {})
-
-
-def write_rows(root: Path, n: int) -> None:
-    for i in range(n):
-        (root / f"{i}.png").write_bytes(picture(i))
-    (root / "pool.json").write_text(json.dumps([row(i) for i in range(n)]))
-    build_records(root / "pool.json", root, root)
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory):
-    """Eight rows, two of them text, and where a LLaVA of two layers is."""
-    root = tmp_path_factory.mktemp("vision_tokens")
-    torch.manual_seed(0)
-    write_language(root / "language", "v1", initializer_range=0.4)
-    parts = {"vision": write_vision(root / "clip"), "projector": write_projector(root / "p.bin")}
-    assemble(root / "language", **parts, out=root / "llava", template="v1", dtype=torch.float32)
-    write_rows(root, 8)
-    dataset, collate = open_dataset(root, root, root / "llava", DataSettings())
-    return dataset, collate, root / "llava"
 
 
 @torch.no_grad()
@@ -71,13 +35,13 @@ def literal(model, batch, share: float) -> torch.Tensor:
 @pytest.mark.parametrize("share", [0.2, 0.9])
 @torch.no_grad()
 def test_attended_tokens_are_those_of_the_released_code(opened, share) -> None:
-    dataset, collate, folder = opened
-    batch = collate([dataset[i] for i in range(8)])
-    found = VisionTokens(load_model(folder), share=share).rows(batch)
-    model = load_model(folder)
+    dataset, collate, model = opened
+    batch = collate([dataset[i] for i in range(12)])
+    found = VisionTokens(deepcopy(model), share=share).rows(batch)
+    model = deepcopy(model)
     model.set_attn_implementation("eager")
-    for i in range(8):
-        if i % 4 == 0:
+    for i in range(12):
+        if dataset.table.image_counts[i] == 0:
             assert found["attended"][i].isnan().all()
             continue
         expected = literal(model, collate([dataset[i]]), share)
@@ -107,4 +71,4 @@ def test_every_family_has_image_tokens(model_type: str, tmp_path: Path) -> None:
     dataset, collate = open_dataset(tmp_path, tmp_path, folder, DataSettings())
     found = VisionTokens(load_model(folder)).rows(collate([dataset[i] for i in range(3)]))
     for values in found.values():
-        assert values.isfinite().all(dim=1).tolist() == [False, True, True]
+        assert values.isfinite().all(dim=1).tolist() == [True, True, False]
