@@ -32,6 +32,7 @@ from rich.text import Text
 
 from icons_repro.core.cache import FINGERPRINT, Cache
 from icons_repro.core.claims import WATCH, read_owner
+from icons_repro.core.commands import parser_of
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
 from icons_repro.core.integrity import MANIFEST, PARTS, size_of
@@ -236,11 +237,7 @@ def _words(seconds: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.cache",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("cache", __doc__)
     output = Path(os.environ.get("ICONS_OUTPUT") or "outputs")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--cache", type=Path, default=output / "cache", help="default: %(default)s")

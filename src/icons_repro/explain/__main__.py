@@ -9,14 +9,14 @@ RUN/explain/KEY.html, with the nearest validation rows of every task and their p
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.commands import errors_in_a_line, parser_of
+from icons_repro.core.errors import DataError
 from icons_repro.explain.neighbours import Neighbour, Stores, nearest, stores_of
 from icons_repro.explain.page import facts, task_table, write_explanation
 from icons_repro.explain.standing import Standing, standing
@@ -27,18 +27,12 @@ from icons_repro.report.runs import SweepRun, settings_of
 
 def main(arguments: list[str]) -> None:
     """Run the command; `UserError` becomes a line and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.explain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("explain", __doc__)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("key", help="a content key, the beginning of one, or row:PLACE")
     options = parser.parse_args(arguments)
-    try:
+    with errors_in_a_line():
         explain(options.run, options.key, Console())
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def explain(folder: Path, key: str, console: Console) -> Path:

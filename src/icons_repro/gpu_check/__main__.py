@@ -8,7 +8,6 @@ is a cross.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from icons_repro.core.commands import parser_of
 from icons_repro.core.files import write_json
 from icons_repro.core.provenance import provenance
 from icons_repro.core.screen import quiet_third_parties
@@ -84,11 +84,7 @@ def about(size: str, device: torch.device) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Ask everything and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.gpu_check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("gpu_check", __doc__)
     here = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=("cuda", "cpu"), default=here)
     parser.add_argument("--size", choices=tuple(SHAPES), help="default: by the device's memory")

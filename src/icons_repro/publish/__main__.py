@@ -9,7 +9,6 @@ FOLDER/README.md, the card; `datasets.load_dataset(FOLDER)` reads it, and so doe
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from icons_repro.core.errors import DataError, UserError
+from icons_repro.core.commands import errors_in_a_line, parser_of
+from icons_repro.core.errors import DataError
 from icons_repro.core.files import write_text
 from icons_repro.data.records import RecordTable
 from icons_repro.publish.card import card
@@ -30,25 +30,19 @@ from icons_repro.report.runs import SweepRun, settings_of
 
 def main(arguments: list[str]) -> None:
     """Run the command; `UserError` becomes a line and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.publish",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("publish", __doc__)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or empty")
     parser.add_argument("--push", metavar="OWNER/NAME", help="a dataset on the Hugging Face hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     options = parser.parse_args(arguments)
     console = Console()
-    try:
+    with errors_in_a_line():
         rows = publish(options.run, options.folder)
         say = f"{rows:,} rows in {options.folder}"
         if options.push:
             say += f", and at {push_to_hub(options.folder, options.push, options.private)}"
         console.print(say, markup=False, highlight=False, soft_wrap=True)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def publish(run_folder: Path, out: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from icons_repro.core.errors import UserError
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.report.cells import Cells, sweep_tables
 from icons_repro.report.compare import compare
 from icons_repro.report.compare_page import write_compare_page
@@ -29,22 +29,16 @@ COMPARE = "compare"
 
 def main(arguments: list[str]) -> None:
     """Run one of the two commands; `UserError` becomes a line and exit code 1."""
-    try:
+    with errors_in_a_line():
         if arguments[:1] == [COMPARE]:
             compare_command(arguments[1:])
         else:
             sweep_command(arguments)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def sweep_command(arguments: list[str]) -> None:
     """Print the sweep tables of the runs below the folders (default: `outputs/runs`)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("report", __doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="default: outputs/runs")
     _add_output(parser)
     options = parser.parse_args(arguments)

@@ -7,7 +7,6 @@ python -m icons_repro.studies --add RUNS FOLDER      first take in the runs belo
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from icons_repro.core.errors import UserError
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.files import write_text
 from icons_repro.studies.analysis import Findings, analyse
 from icons_repro.studies.figure import draw
@@ -27,11 +26,7 @@ FIGURE, TABLES = "results.svg", "results.md"
 
 def main(arguments: list[str]) -> None:
     """Run the command; `UserError` becomes a line and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.studies",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("studies", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders with a study.yaml")
     parser.add_argument("--run", action="store_true", help="run what results.csv lacks")
     parser.add_argument(
@@ -43,7 +38,7 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with errors_in_a_line():
         for folder in options.folders:
             study = Study.of(folder)
             if options.add:
@@ -52,8 +47,6 @@ def main(arguments: list[str]) -> None:
                 output = Path(os.environ.get("ICONS_OUTPUT", "outputs"))
                 study.run(output, options.again, options.set)
             _show(study)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def _show(study: Study) -> None:

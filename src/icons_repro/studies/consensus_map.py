@@ -10,7 +10,6 @@ ends and what it computed is deleted, so the command can be stopped at any time 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import write_text
 from icons_repro.core.screen import quiet_third_parties
@@ -89,11 +89,7 @@ def show(folder: Path, cells: Sequence[Cell], console: Console) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the command; `UserError` becomes a line and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.studies.consensus_map",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("studies.consensus_map", __doc__)
     parser.add_argument("folder", type=Path, help="folder of design.csv and results.csv")
     parser.add_argument("--run", action="store_true", help="run the cells that results.csv lacks")
     parser.add_argument("--pools", type=int, default=POOLS, help=f"pools a cell ({POOLS})")
@@ -104,15 +100,13 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_third_parties()
-    try:
+    with errors_in_a_line():
         cells = read_design(options.folder)
         if options.run:
             todo = missing(options.folder, chosen(cells, options.cells), options.pools)
             output = Path(os.environ.get("ICONS_OUTPUT", "outputs"))
             run(options.folder, todo, output, options.set)
         show(options.folder, cells, Console())
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def chosen(cells: Sequence[Cell], text: str) -> list[Cell]:

@@ -11,7 +11,6 @@ python -m icons_repro.studies.counterfactual FOLDER [--add RUNS]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from tqdm import tqdm
 
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.files import read_json, write_text
 from icons_repro.core.screen import quiet_third_parties
@@ -237,16 +237,12 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def main(arguments: list[str]) -> None:
     """Take in runs, and show what is known."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.studies.counterfactual",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("studies.counterfactual", __doc__)
     parser.add_argument("folder", type=Path, help="where losses.csv and predicted.csv are kept")
     parser.add_argument("--add", type=Path, metavar="RUNS", help="measure the runs below a folder")
     options = parser.parse_args(arguments)
     quiet_third_parties()
-    try:
+    with errors_in_a_line():
         if options.add:
             options.folder.mkdir(parents=True, exist_ok=True)
             add(options.folder, options.add)
@@ -254,8 +250,6 @@ def main(arguments: list[str]) -> None:
             read_rows(options.folder / LOSSES, Loss),
             read_rows(options.folder / SCORES, Predicted),
         )
-    except UserError as error:
-        sys.exit(f"Error: {error}")
     for table in found:
         table.show(Console())
     write_text(options.folder / TABLES, "\n".join(table.markdown() for table in found))

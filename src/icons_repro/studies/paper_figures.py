@@ -10,7 +10,6 @@ goes on where it was interrupted.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import write_text
 from icons_repro.core.screen import quiet_third_parties
@@ -126,11 +126,7 @@ def _write(path: Path, made: Sequence[Cells], about: str, notes: Sequence[str]) 
 
 def main(arguments: list[str]) -> None:
     """Run the command; `UserError` becomes a line and exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.studies.paper_figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("studies.paper_figures", __doc__)
     parser.add_argument("folder", type=Path, help="folder with a figures.yaml")
     parser.add_argument("--run", action="store_true", help="run the pools that a figure lacks")
     parser.add_argument("--only", action="append", default=[], metavar="FIGURE")
@@ -142,15 +138,13 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_third_parties()
     console = Console()
-    try:
+    with errors_in_a_line():
         for figure in chosen(options.folder, options.only, options.pools):
             if options.run and figure.sweeps:
                 run(figure, Path(os.environ.get("ICONS_OUTPUT", "outputs")), options.set)
             show(figure, console)
         if not options.only:
             show_printed(options.folder / PAPER, console)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
 
 
 def chosen(folder: Path, only: Sequence[str], pools: int | None) -> list[Figure]:

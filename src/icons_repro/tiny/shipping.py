@@ -9,7 +9,6 @@ names the same command makes the same bytes; on another, sums may round otherwis
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.errors import DataError, UserError
 from icons_repro.core.files import content_hash, read_json, write_json
 from icons_repro.tiny.model import WIDTH, weights_file
@@ -104,24 +104,18 @@ def difference(base: MadeBase) -> str:
 
 def main(arguments: list[str]) -> None:
     """Run the command; a difference is exit code 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m icons_repro.tiny.shipping",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("tiny.shipping", __doc__)
     parser.add_argument("output", type=Path, help="where the pre-trainings were run")
     parser.add_argument("--ship", action="store_true", help="put them in the package's place")
     options = parser.parse_args(arguments)
     told = []
-    try:
+    with errors_in_a_line():
         for base in made_below(options.output):
             if options.ship:
                 ship(base)
             told.append(difference(base))
             verdict = told[-1] or "the shipped base, bit for bit"
             sys.stdout.write(f"width {base.width}: {verdict}\n")
-    except UserError as error:
-        sys.exit(f"Error: {error}")
     sys.exit(1 if any(told) else 0)
 
 
