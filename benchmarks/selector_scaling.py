@@ -36,6 +36,7 @@ from icons_repro.selection.less import Less
 from icons_repro.selection.longest import Longest
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
+from icons_repro.selection.proportional import Proportional
 from icons_repro.selection.random import Random
 from icons_repro.selection.random_per_source import RandomPerSource
 from icons_repro.selection.released import Released
@@ -67,6 +68,7 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     ),
     "icons (floor)": lambda: Icons(rule="vote_with_floor", floor=0.02),
     "round_robin": RoundRobin,
+    "proportional": Proportional,
     "less": Less,
     "tive": Tive,
     "semdedup": lambda: SemDeDup(iterations=3),

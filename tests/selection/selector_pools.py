@@ -21,6 +21,7 @@ from icons_repro.selection.mixture import Mixture
 from icons_repro.selection.oracle import Oracle
 from icons_repro.selection.perplexity import Perplexity
 from icons_repro.selection.presel import PreSel
+from icons_repro.selection.proportional import Proportional
 from icons_repro.selection.random import Random
 from icons_repro.selection.random_per_source import RandomPerSource
 from icons_repro.selection.released import Released
@@ -72,6 +73,8 @@ SELECTORS: dict[str, Callable[[], Any]] = {
     "less": Less,
     "less_single": lambda: Less(tasks=["mme"], influence="influence"),
     "round_robin": RoundRobin,
+    "proportional": Proportional,
+    "proportional_few": lambda: Proportional(percentile=95),
     "released_budget": lambda: Released(size="budget"),
     **{f"icons_{rule}": (lambda rule=rule: Icons(rule=rule, percentile=60)) for rule in RULES},
 }

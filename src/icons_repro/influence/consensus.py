@@ -160,15 +160,22 @@ def thresholds(values: np.ndarray, percentile: float) -> np.ndarray:
     return np.array(list(by_task(lambda v: np.percentile(v, percentile), usable_rows(values))))
 
 
-def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">") -> np.ndarray:
-    """v_i = sum_k 1[I_k(i) > tau_k]: float64 `[N]`, whole numbers 0..T.
+def approvals(
+    values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">"
+) -> np.ndarray:
+    """1[I_k(i) > tau_k]: bool `[N, T]`; an excluded row has none. O(N T).
 
-    The project page counts what exceeds, the code has `>=` (docs/methods.md#votes). O(N T).
+    The project page counts what exceeds, the code has `>=` (docs/methods.md#votes).
     """
     if comparison not in (">", ">="):
         raise ConfigError(f"selector.comparison={comparison!r}: choose '>' or '>='")
     tau = thresholds(values, percentile)
-    passed = values > tau if comparison == ">" else values >= tau
+    return values > tau if comparison == ">" else values >= tau
+
+
+def vote(values: np.ndarray, percentile: float = 80.0, comparison: Comparison = ">") -> np.ndarray:
+    """v_i = sum_k 1[I_k(i) > tau_k]: float64 `[N]`, whole numbers 0..T."""
+    passed = approvals(values, percentile, comparison)
     return np.where(np.isnan(values).any(axis=1), np.nan, passed.sum(axis=1))
 
 

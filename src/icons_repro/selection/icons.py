@@ -120,13 +120,15 @@ class Icons(BudgetedSelector):
         mean_rank = mean_percentile_rank(values)
         columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
         columns["mean_percentile_rank"] = mean_rank
-        if self.rule in ("vote", "vote_with_floor"):
+        if self.rule in ("vote", "vote_with_floor", "proportional"):
             columns["votes"] = self._votes(pool, values, self._percentile(k, pool))
         specialists = list(by_task(lambda v: top_k(v, None, pool.keys, k)[0], values))
         notes = {"rule": self.rule, "tasks": list(tasks)}
         secondary = mean_rank if self.tie_rule == "mean_rank" else None
         if self._rule is not None:
-            seen = Seen(values, tasks, pool.keys, mean_rank, self._rows(pool, self._rule))
+            approvals = self._approvals(pool, values, self._percentile(k, pool))
+            rows = self._rows(pool, self._rule)
+            seen = Seen(values, tasks, pool.keys, mean_rank, approvals, rows)
             chosen = by_rule(pool, self._rule, seen, k, columns, notes)
         elif self.rule == "round_robin":
             chosen = self._round_robin(pool, values, k, columns, notes)
@@ -153,6 +155,12 @@ class Icons(BudgetedSelector):
             )
         there = matrix.measured
         return votes if there is None else np.where(there, votes, votes * 0.0)
+
+    def _approvals(self, pool: Pool, values: np.ndarray, percentile: float) -> np.ndarray:
+        """Who votes for what, bool `[N, T]`."""
+        passed = consensus.approvals(values, percentile, self.comparison)
+        there = self._measured(pool)
+        return passed if there is None else passed & there[:, None]
 
     def _measured(self, pool: Pool) -> np.ndarray | None:
         matrix: InfluenceMatrix = feature(pool, self.influence)

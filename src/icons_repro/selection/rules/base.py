@@ -32,6 +32,8 @@ class Seen:
     """Content keys `[N]`: what is equal is decided by them, never by the order."""
     mean_rank: np.ndarray
     """Mean percentile rank over the tasks `[N]`, NaN if excluded: the usual second key."""
+    approvals: np.ndarray
+    """Who votes for what, bool `[N, T]`: the vote's, by its percentile and comparison."""
     rows: ByRow | None
     """By validation row, sub-tasks merged; there where the rule `needs_rows`."""
 

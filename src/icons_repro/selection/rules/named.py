@@ -6,6 +6,7 @@ from icons_repro.selection.rules.base import RULES, Rule
 
 HERE = __package__
 NAMED = {
+    "proportional": f"{HERE}.proportional.Proportional",
     "round_robin_rows": f"{HERE}.round_robin_rows.RoundRobinRows",
     "doubly_greedy": f"{HERE}.doubly_greedy.DoublyGreedy",
     "uot": f"{HERE}.transport.Transport",
