@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run_forked
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -113,14 +115,8 @@ def test_a_bad_value_is_an_error_that_names_the_key(override: str, message: str)
         select_with(override)
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, capture_output=True, text=True
-    )
-
-
 def test_a_misspelt_key_on_the_command_line_names_the_nearest_one(tmp_path: Path) -> None:
-    result = run("finetune.learning_rat=3", cwd=tmp_path)
+    result = run_forked(["finetune.learning_rat=3"], tmp_path, os.environ, light=True)
     assert result.returncode == 1
     assert "did you mean finetune.learning_rate?" in result.stderr
     assert "Traceback" not in result.stderr
@@ -160,7 +156,7 @@ def test_the_new_name_of_every_renamed_key_is_a_key() -> None:
 
 
 def test_help_shows_commands_and_choices(tmp_path: Path) -> None:
-    result = run("--help", cwd=tmp_path)
+    result = run_forked(["--help"], tmp_path, os.environ, light=True)
     assert result.returncode == 0
     assert f"{ROOT / 'run.py'} plan=true" in result.stdout  # as it was started
     assert "selector: " in result.stdout
