@@ -172,6 +172,21 @@ def test_planning_imports_nothing_heavy() -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("program", ["run.py", "src/icons_repro/__main__.py"])
+def test_a_process_of_executor_local_imports_nothing_for_the_program_it_belongs_to(
+    program: str,
+) -> None:
+    """It reads the file that the user started, as multiprocessing has it."""
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__mp_main__'); "
+        "sys.exit(','.join(m for m in ('hydra', 'numpy', 'torch') if m in sys.modules) or 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / program)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_hydras_check_and_the_engine_compose_a_job_once_between_them() -> None:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
