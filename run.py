@@ -7,9 +7,9 @@ import sys
 try:
     from icons_repro.core.stop import stop_at_once
 
-    if __name__ == "__main__":
+    if __name__ == "__main__":  # processes of executor=local read this file too
         stop_at_once()  # before the imports that take time
-    from icons_repro.launcher import main
+        from icons_repro.launcher import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Run `make setup` once, or `pip install -e .` in your own environment.")
 

@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run_forked
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -110,14 +112,8 @@ def test_a_bad_value_is_an_error_that_names_the_key(override: str, message: str)
         select_with(override)
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, capture_output=True, text=True
-    )
-
-
 def test_a_misspelt_key_on_the_command_line_names_the_nearest_one(tmp_path: Path) -> None:
-    result = run("finetune.learning_rat=3", cwd=tmp_path)
+    result = run_forked(["finetune.learning_rat=3"], tmp_path, os.environ, light=True)
     assert result.returncode == 1
     assert "did you mean finetune.learning_rate?" in result.stderr
     assert "Traceback" not in result.stderr
@@ -157,7 +153,7 @@ def test_the_new_name_of_every_renamed_key_is_a_key() -> None:
 
 
 def test_help_shows_commands_and_choices(tmp_path: Path) -> None:
-    result = run("--help", cwd=tmp_path)
+    result = run_forked(["--help"], tmp_path, os.environ, light=True)
     assert result.returncode == 0
     assert f"{ROOT / 'run.py'} plan=true" in result.stdout  # as it was started
     assert "selector: " in result.stdout
@@ -170,6 +166,21 @@ def test_planning_imports_nothing_heavy() -> None:
         " if m in sys.modules) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("program", ["run.py", "src/icons_repro/__main__.py"])
+def test_a_process_of_executor_local_imports_nothing_for_the_program_it_belongs_to(
+    program: str,
+) -> None:
+    """It reads the file that the user started, as multiprocessing has it."""
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__mp_main__'); "
+        "sys.exit(','.join(m for m in ('hydra', 'numpy', 'torch') if m in sys.modules) or 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / program)], capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
 
 

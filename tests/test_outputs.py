@@ -2,23 +2,20 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_forked
 
-ROOT = Path(__file__).parents[1]
+
+def plan(folder: Path, *arguments: str, output: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"ICONS_OUTPUT": output}
+    return run_forked(["plan=true", *arguments], folder, environment, light=True)
 
 
 def refused(folder: Path, *arguments: str, output: str) -> str:
     """Return the one line that a run is refused with."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "plan=true", *arguments],
-        env=os.environ | {"ICONS_OUTPUT": output},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    result = plan(folder, *arguments, output=output)
     assert result.returncode == 1, result.stdout + result.stderr
     said = result.stderr.strip()
     assert said.startswith("Error: ")
@@ -47,12 +44,6 @@ def test_a_name_that_leads_out_of_the_runs_is_refused(name: str, tmp_path: Path)
 
 
 def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "plan=true", "names.selector='[/red]'"],
-        env=os.environ | {"ICONS_OUTPUT": str(tmp_path / "[out]")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    result = plan(tmp_path, "names.selector='[/red]'", output=str(tmp_path / "[out]"))
     assert result.returncode == 0, result.stderr
     assert "[out]" in result.stdout

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from forked import SOURCE, run_forked
+from forked import SOURCE, forked, run_forked
 
 from icons_repro.core.types import content_key
 
@@ -326,7 +326,7 @@ def test_a_sweep_goes_on_past_a_failure_and_says_how_to_go_on(output: Path) -> N
     assert json.loads(random.read_text())["n_selected"] == 60
     logs = list(output.glob("cache/logs/coincide/*.log"))
     assert "the language model has the layers" in logs[0].read_text()
-    result = run(output, *sweep, *local)
+    result = run(output, *sweep)
     assert result.returncode == 0, result.stderr[-3000:]
     assert list(output.glob("runs/tiny/icons_20pct/coincide-b0.15-*/results.json"))
     assert "Runs that enter no number" not in page.read_text()
@@ -366,26 +366,19 @@ def test_a_stopped_run_says_so_in_a_line_and_goes_on(
     output: Path, number: int, code: int, executor: str
 ) -> None:
     seed = f"seed={code + len(executor)}"
-    command = [sys.executable, str(ROOT / "run.py"), *SMALL[:-1], "finetune.epochs=40", seed]
-    process = subprocess.Popen(
-        [*command, f"executor={executor}", "workers=2", "reference=none", "stages=[finetune]"],
-        env=environment(output),
-        cwd=output,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    words = [*SMALL[:-1], "finetune.epochs=40", seed, f"executor={executor}", "workers=2"]
+    words += ["reference=none", "stages=[finetune]"]
     until = time.monotonic() + 120
-    while not (parts := list(output.glob("cache/finetune/*.part/metrics.jsonl"))):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    while len(parts[0].read_text().splitlines()) < 5:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
+    with forked(words, output, environment(output)) as process:
+        while not (parts := list(output.glob("cache/finetune/*.part/metrics.jsonl"))):
+            assert process.runs()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        while len(parts[0].read_text().splitlines()) < 5:
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        assert process.ended() == code
+        errors = process.said()
     assert "Traceback" not in errors
     assert "Stopped. What is finished is kept; the same command goes on from there." in errors
     (resume,) = output.glob("cache/finetune/*.part/resume.ckpt")

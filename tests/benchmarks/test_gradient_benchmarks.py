@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_forked
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -23,15 +22,10 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 )
 def test_a_benchmark_writes_its_figures(script: str, figures: set[str], tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    options = ["--tiny", "--threads", "1", "--json", str(report)]
-    subprocess.run(
-        [sys.executable, BENCHMARKS / script, *options],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=240,
-    )
+    words = ["--tiny", "--threads", "1", "--json", str(report)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = run_forked(words, tmp_path, environment, str(BENCHMARKS), BENCHMARKS / script)
+    assert done.returncode == 0, done.stderr[-3000:]
     written = json.loads(report.read_text())
     assert figures <= set(written)
     assert len(written["table"]) >= 3

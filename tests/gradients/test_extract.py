@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning
 import numpy as np
 import pytest
 import torch
+from forked import run_forked
 from gradient_models import MIXED, batch_of, small_llava, with_adapter
 from peft import PeftModel
 
@@ -215,15 +214,11 @@ def test_told_to_stop_it_stops_at_once_and_a_rerun_goes_on_from_there(
 
 def test_killed_at_any_moment_a_rerun_gives_the_same_bytes(tmp_path: Path) -> None:
     killed, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
-    driver = [sys.executable, Path(__file__).parent / "kill_driver.py", killed, uninterrupted]
-    done = subprocess.run(
-        [str(word) for word in [*driver, 0, 1, 17, 60, 101]],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
+    driver = Path(__file__).parent / "kill_driver.py"
+    words = [str(word) for word in (killed, uninterrupted, 0, 1, 17, 60, 101)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = run_forked(words, tmp_path, environment, str(driver.parent), driver)
+    assert done.returncode == 0, done.stderr[-3000:]
     left = [int(n) for n in done.stdout.splitlines()[-1].split()]
     assert len([n for n in left if n > 0]) >= 4, f"the kills came too late: {left}"
     for file in ("rows", "norms", "scales", "status", "keys"):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_forked
 
 from icons_repro.core.errors import ConfigError
 from icons_repro.selection.base import BudgetedSelector, RankingSelector
 from icons_repro.selection.icons import Icons
 from icons_repro.selection.resolve import build_selector
 
-ROOT = Path(__file__).parents[2]
 ICONS = "icons_repro.selection.icons.Icons"
 COINCIDE = "icons_repro.selection.coincide.Coincide"
 EL2N = "icons_repro.selection.el2n.EL2N"
@@ -130,9 +128,9 @@ def test_a_module_that_cannot_be_imported_is_named(
 def test_planning_a_run_calls_nothing_that_the_config_names(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
     target = f"{{_target_: torch.load, f: '{tmp_path / 'p'}', weights_only: false}}"
-    command = [sys.executable, "run.py", "plan=true", f"selector.tasks={target}"]
     environment = os.environ | {"ICONS_OUTPUT": str(tmp_path / "out"), "WANDB_MODE": "offline"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    words = ["plan=true", f"selector.tasks={target}"]
+    result = run_forked(words, tmp_path, environment, light=True)
     assert result.returncode == 1
     assert "selector.tasks._target_: arguments are plain values" in result.stdout + result.stderr
     assert not (tmp_path / "ran").exists()

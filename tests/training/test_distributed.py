@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fit_process import forked_fit
 from safetensors.torch import load_file
 
 from icons_repro.core.errors import ConfigError, UserError
@@ -28,32 +30,20 @@ from icons_repro.training.job import FitJob
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO = TrainerSettings(devices=2, strategy="ddp")
 SHARDED = TrainerSettings(devices=2, strategy="fsdp2")
-RUN_JOB = """
-import sys
-from pathlib import Path
-from icons_repro.core.stop import STOPPED, Stopped, heed_signals
-from icons_repro.training.fit import fit
-from icons_repro.training.job import FitJob
-heed_signals()
-try:
-    fit(FitJob.from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-except Stopped as stopped:
-    print(stopped, file=sys.stderr)
-    sys.exit(STOPPED)
-"""
 
 
-@pytest.fixture
-def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
+@pytest.fixture(scope="module")
+def job(tiny_base: Path, small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> FitJob:
     """64 rows, a quarter of them text alone, so that whole batches have no image."""
     images = RecordTable(small_world / "pool" / "records.arrow").image_counts
     shown, text = np.flatnonzero(images > 0)[:48], np.flatnonzero(images == 0)[:16]
-    np.save(tmp_path / "positions.npy", np.sort(np.concatenate([shown, text])))
+    positions = tmp_path_factory.mktemp("rows") / "positions.npy"
+    np.save(positions, np.sort(np.concatenate([shown, text])))
     return FitJob(
         model_dir=str(tiny_base),
         records=str(small_world / "pool"),
         image_root=str(small_world / "images"),
-        positions=str(tmp_path / "positions.npy"),
+        positions=str(positions),
         seed=3,
         lora=LoraSettings(rank=4, alpha=8, dropout=0.1),
         train=TrainSettings(
@@ -61,6 +51,21 @@ def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
         ),
         data=DataSettings(max_length=128),
     )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[FitJob], Path]:
+    """Train a job, once for all tests that only read what it makes."""
+    made: dict[FitJob, Path] = {}
+
+    def once(job: FitJob) -> Path:
+        if job not in made:
+            out = tmp_path_factory.mktemp("trained")
+            fit(job, out)
+            made[job] = out
+        return made[job]
+
+    return once
 
 
 def folder(tmp_path: Path, name: str) -> Path:
@@ -95,11 +100,9 @@ def moved(a: Path, b: Path, start: Path) -> float:
 
 
 def test_two_devices_train_as_one_that_accumulates_with_text_only_rows(
-    job: FitJob, tmp_path: Path, tiny_base: Path
+    job: FitJob, trained: Callable[[FitJob], Path], tiny_base: Path
 ) -> None:
-    one, two = folder(tmp_path, "one"), folder(tmp_path, "two")
-    fit(job, one)
-    fit(replace(job, trainer=TWO), two)
+    one, two = trained(job), trained(replace(job, trainer=TWO))
     assert moved(one, two, tiny_base) < 1e-3  # it was .06 where only two devices heard of no image
     a, b = weights(one), weights(two)
     assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
@@ -114,10 +117,9 @@ def free_port() -> int:
 
 
 def test_two_agents_started_by_hand_train_as_two_devices_of_one_node(
-    job: FitJob, tmp_path: Path
+    job: FitJob, trained: Callable[[FitJob], Path], tmp_path: Path
 ) -> None:
-    together, apart = folder(tmp_path, "together"), folder(tmp_path, "apart")
-    fit(replace(job, trainer=TWO), together)
+    together, apart = trained(replace(job, trainer=TWO)), folder(tmp_path, "apart")
     nodes = replace(job, trainer=TrainerSettings(devices=1, num_nodes=2, strategy="ddp"))
     (tmp_path / "job.json").write_text(nodes.to_json())
     (tmp_path / "run.py").write_text(HAND)
@@ -164,23 +166,18 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_o
     recipe = replace(job.train, epochs=500, resume_seconds=0.2)
     long = replace(job, train=recipe, trainer=TWO)
     started = time.monotonic()
-    (tmp_path / "job.json").write_text(long.to_json())
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN_JOB, str(tmp_path / "job.json"), str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
-        time.sleep(0.1)
-        assert process.poll() is None
-    ranks = subprocess.run(
-        ["pgrep", "-f", f"icons_repro.training.worker {out}"], capture_output=True, text=True
-    )
-    killed = time.monotonic()
-    os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, STOPPED)
-    assert time.monotonic() - killed < 60 < 60 + started
+    with forked_fit(long, out) as process:
+        while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
+            time.sleep(0.1)
+            assert process.runs()
+        ranks = subprocess.run(
+            ["pgrep", "-f", f"icons_repro.training.worker {out}"], capture_output=True, text=True
+        )
+        killed = time.monotonic()
+        os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+        assert process.ended() not in (0, STOPPED)
+        assert time.monotonic() - killed < 60 < 60 + started
+        errors = process.said()
     assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
     assert (out / "resume.ckpt").is_file()
     stop = replace(long, trainer=TrainerSettings(), stop_after=len(losses(out)) + 2)
@@ -214,21 +211,14 @@ def test_a_run_begun_on_one_device_goes_on_on_two_with_the_batches_that_come_nex
 
 def stopped(job: FitJob, out: Path, number: signal.Signals) -> str:
     """Train until five steps are done, signal all of its processes, and return what is said."""
-    file = out.with_suffix(".json")
-    file.write_text(job.to_json())
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN_JOB, str(file), str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while not (out / "metrics.jsonl").exists() or len(losses(out)) < 5:
-        time.sleep(0.02)
-        assert process.poll() is None
-    asked = time.time()
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == STOPPED, errors[-2000:]
+    with forked_fit(job, out) as process:
+        while not (out / "metrics.jsonl").exists() or len(losses(out)) < 5:
+            time.sleep(0.02)
+            assert process.runs()
+        asked = time.time()
+        os.killpg(process.pid, number)
+        code, errors = process.ended(), process.said()
+    assert code == STOPPED, errors[-2000:]
     assert (out / "resume.ckpt").stat().st_mtime - asked < 20
     assert 5 <= len(losses(out)) < 8 * job.train.epochs
     return errors
@@ -236,11 +226,10 @@ def stopped(job: FitJob, out: Path, number: signal.Signals) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
-    job: FitJob, tmp_path: Path, number: signal.Signals
+    job: FitJob, trained: Callable[[FitJob], Path], tmp_path: Path, number: signal.Signals
 ) -> None:
     job = replace(job, train=replace(job.train, epochs=12))
-    whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
-    fit(job, whole)
+    whole, cut = trained(job), folder(tmp_path, "cut")
     assert f"stopped by {number.name}" in stopped(job, cut, number)
     fit(job, cut)
     assert len(losses(cut)) == 96
@@ -255,6 +244,7 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_to_the_same_weights(
 )
 def test_two_devices_told_to_stop_save_at_one_step_and_the_training_goes_on(
     job: FitJob,
+    trained: Callable[[FitJob], Path],
     tmp_path: Path,
     trainer: TrainerSettings,
     number: signal.Signals,
@@ -262,8 +252,7 @@ def test_two_devices_told_to_stop_save_at_one_step_and_the_training_goes_on(
 ) -> None:
     """What comes out is what one device that accumulates makes of it, to rounding."""
     job = replace(job, train=replace(job.train, epochs=6), keep_epochs=True)
-    alone, cut = folder(tmp_path, "alone"), folder(tmp_path, "cut")
-    fit(job, alone)
+    alone, cut = trained(job), folder(tmp_path, "cut")
     stopped(replace(job, trainer=trainer), cut, number)
     before = losses(cut)
     fit(replace(job, trainer=then), cut)

@@ -1,6 +1,5 @@
 import json
 import math
-import multiprocessing
 import os
 import signal
 import time
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fit_process import forked_fit
 from safetensors.torch import load_file
 
 from icons_repro.core.errors import ConfigError, DataError
-from icons_repro.core.settings import DataSettings, LoraSettings, TrainerSettings, TrainSettings
+from icons_repro.core.settings import DataSettings, LoraSettings, TrainSettings
 from icons_repro.data.datamodule import open_dataset
 from icons_repro.models.llava import load_model
 from icons_repro.models.lora import attach_lora, load_adapter
@@ -105,11 +105,6 @@ def test_gradients_are_cut_to_a_positive_length_and_by_none_or_zero_not_at_all(
     assert not any(torch.equal(whole[k], weights[1e-9][k]) for k in whole)
 
 
-def _fit_in_child(job: FitJob, out: Path) -> None:
-    torch.set_num_threads(1)
-    fit(job, out)
-
-
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     job: FitJob, tmp_path: Path
 ) -> None:
@@ -117,14 +112,12 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     job = replace(job, train=recipe, keep_epochs=True)
     whole, cut = folder(tmp_path, "whole"), folder(tmp_path, "cut")
     fit(job, whole)
-    child = multiprocessing.get_context("spawn").Process(target=_fit_in_child, args=(job, cut))
-    child.start()
-    while not (cut / "resume.ckpt").exists():
-        assert child.is_alive()
-        time.sleep(0.005)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    with forked_fit(job, cut) as child:
+        while not (cut / "resume.ckpt").exists():
+            assert child.runs()
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.ended() == -signal.SIGKILL
     assert not (cut / "adapter.json").exists()
     fit(job, cut)
     for name in (".", "epoch_1", "epoch_2", "epoch_3"):
@@ -223,17 +216,6 @@ def test_a_run_stopped_early_stands_where_the_whole_run_stood_at_that_step(
         assert all(torch.equal(a[k], b[k]) for k in a), name
     with pytest.raises(ConfigError, match=r"has 16 steps.*after 17.*warmup\.full_run_steps"):
         fit(replace(job, stop_after=17), folder(tmp_path, "short"))
-
-
-def test_two_processes_train_like_one(job: FitJob, tmp_path: Path) -> None:
-    job = replace(job, lora=LoraSettings(rank=4, alpha=8, dropout=0.0))
-    one, two = folder(tmp_path, "one"), folder(tmp_path, "two")
-    fit(job, one)
-    fit(replace(job, trainer=TrainerSettings(devices=2, strategy="ddp")), two)
-    a, b = (load_file(p / "adapter_model.safetensors") for p in (one, two))
-    assert all(torch.allclose(a[k], b[k], atol=2e-3) for k in a)
-    lines = [(p / "metrics.jsonl").read_text().splitlines() for p in (one, two)]
-    assert len(lines[0]) == len(lines[1]) == 8
 
 
 def test_same_steps_takes_as_many_steps_as_the_full_pool(job: FitJob) -> None:
