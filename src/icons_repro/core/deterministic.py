@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from icons_repro.core.settings import TrainerSettings
 
@@ -24,16 +25,17 @@ def deterministic_algorithms() -> Iterator[None]:
     import torch
 
     os.environ.setdefault(WORKSPACE, ":4096:8")  # torch insists on it; one stream needs no more
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     before = torch.are_deterministic_algorithms_enabled()
     only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=only_warn)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 def same_bits(trainer: TrainerSettings) -> AbstractContextManager[None]:

@@ -154,9 +154,9 @@ def checkpoint_layers(model: Any) -> None:
     each step would run back through a frozen tower. Checkpoints that are not re-entrant do without.
     Before 5.18 or so the switch had the older of its two names alone.
     """
-    older = getattr(model, "gradient_checkpointing_enable", None)
-    enable = getattr(model, "activation_checkpointing_enable", older)
-    enable({"use_reentrant": False})
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    switch = next(name for name in names if hasattr(model, name))
+    getattr(model, switch)({"use_reentrant": False})
     model.disable_input_require_grads()
 
 
