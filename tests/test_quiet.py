@@ -73,3 +73,13 @@ def test_training_and_passes_say_nothing_of_others(
     assert result.returncode == 0, said[-3000:]
     for notice in NOTICES:
         assert notice not in said, said[-3000:]
+
+
+def test_a_sweep_says_nothing_of_what_its_rules_import(tmp_path: Path) -> None:
+    """faiss reports each of its builds for other processors that is not here."""
+    command = [sys.executable, "-m", "icons_repro", "-m", "influence=rds", "selector.rule=knn,uot"]
+    env = {**os.environ, "ICONS_OUTPUT": str(tmp_path)}
+    done = subprocess.run([*command, "plan=true"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "steps would run" in done.stdout + done.stderr
+    assert "faiss" not in done.stdout + done.stderr

@@ -27,6 +27,7 @@ from icons_repro.config.register import register
 from icons_repro.config.trees import explain_override
 from icons_repro.core.errors import UserError
 from icons_repro.core.plugins import CONF
+from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.stop import Stopped
 from icons_repro.pipeline import Job, run, run_all
 from icons_repro.sweep import close_sweep
@@ -54,6 +55,7 @@ def launch(
     Each job returns its relative performance, or raises why it failed.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
+    quiet_third_parties()  # a selector may import what talks while it is imported
     composed = [
         compose_job(context, config, list(overrides), first + i)
         for i, overrides in enumerate(job_overrides)
