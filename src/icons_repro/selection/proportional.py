@@ -29,7 +29,7 @@ class Proportional(BudgetedSelector):
     requires: ClassVar[frozenset[str]] = frozenset({"influence"})
     fixed_size: ClassVar[bool] = False
 
-    percentile: Annotated[float, Within(0, 100)] | Literal["budget"] = 80.0
+    percentile: Annotated[float, Within(0, 100)] | Literal["budget"] = 90.0
     tasks: Names | None = None
     subtasks: Subtasks = "max"
 
