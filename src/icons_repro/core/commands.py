@@ -12,7 +12,7 @@ from icons_repro.core.invocation import MODULE
 
 
 def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
-    """Return the parser of `python -m icons_repro.MODULE`; `about` is the module's docstring."""
+    """Return the parser of a module of this package; `about` is the module's docstring."""
     return argparse.ArgumentParser(
         prog=f"python -m {MODULE}.{module}",
         description=about,
