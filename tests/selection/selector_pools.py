@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from icons_repro.core.types import InfluenceMatrix, Pool
+from icons_repro.influence.rows.blocks import ByRow
 from icons_repro.selection.clip_score import ClipScore
 from icons_repro.selection.coincide import Coincide
 from icons_repro.selection.d2_pruning import D2Pruning
@@ -119,6 +120,7 @@ def random_pool(
     image[~has_image] = np.nan
     influence = draw(len(TASKS))
     influence[0] = rng.standard_normal(len(TASKS))  # no task is dead
+    by_row = np.repeat(influence, 2, axis=1)
     tokens = draw(4)
     tokens[~has_image] = np.nan
     asked, unasked = abs(draw()), abs(draw()) + 1
@@ -128,6 +130,7 @@ def random_pool(
         half_precision = draw(5).astype(np.float16)
     features = {
         "influence": InfluenceMatrix(influence, TASKS, keys),
+        "influence_rows": ByRow.of(by_row, TASKS, np.repeat(np.arange(len(TASKS)), 2)),
         "influence_as_released": InfluenceMatrix(-influence, TASKS, keys),
         "influence_less": InfluenceMatrix(influence * 2, TASKS, keys),
         "validation_counts": {"vqa": 3, "mme/ocr": 1, "mme/count": 2},

@@ -81,7 +81,9 @@ def literal(seen: Seen, k: int) -> list[int]:
             break
         share = max(ROW, (k - len(taken)) * ROW // len(wants))
         purses = [share if t in wants else 0 for t in range(tasks)]
-    return taken
+    judged = [row for row in free if np.isfinite(seen.mean_rank[row])]
+    judged.sort(key=lambda row: (-seen.mean_rank[row], seen.keys[row]))
+    return taken + judged[: k - len(taken)]
 
 
 @given(

@@ -76,7 +76,7 @@ def test_each_config_states_its_source_and_only_real_arguments(path):
     assert set(config) <= set(parameters)
 
 
-VARIANTS = {"icons_as_released", "icons_with_floor"}
+VARIANTS = {"icons_as_released", "icons_with_floor", "icons_by_row"}
 """Another way to run a method that has a config of its own."""
 
 

@@ -48,7 +48,18 @@ class Proportional(Rule):
             if not wants.any():
                 break
             purses = np.where(wants, max(ROW, left * ROW // int(wants.sum())), 0)
-        return np.concatenate(taken) if taken else np.zeros(0, dtype=np.int64)
+        return _completed(taken, seen, left)
+
+
+def _completed(taken: list[np.ndarray], seen: Seen, left: int) -> np.ndarray:
+    """Return what was bought and, by mean rank, up to `left` rows that nobody approves."""
+    bought = np.concatenate([np.zeros(0, dtype=np.int64), *taken])
+    others = seen.mean_rank.copy()
+    others[bought] = np.nan
+    count = min(left, int(np.isfinite(others).sum()))
+    if not count:
+        return bought
+    return np.concatenate([bought, preference_order(others, None, seen.keys, count)])
 
 
 def vote_worth(seen: Seen) -> np.ndarray:
