@@ -155,8 +155,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Cache]:
         "features.trajectory_points=2",
         "finetune.epochs=1",
         "projection.dim=64",
+        output=root / "output",
     )
-    g.index = root / "files.json"
     return g, cache
 
 
