@@ -17,7 +17,6 @@ import re
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -146,17 +145,17 @@ def _tried(
     gradients: PerSampleGradients, choice: AttentionChoice, batch: dict[str, torch.Tensor]
 ) -> AttentionTrial:
     """Try a kernel; on a GPU held to deterministic algorithms, unless the model has none."""
-    held = batch["input_ids"].device.type == "cuda"
-    gradients.attention = choice = replace(choice, deterministic=held)
-    try:
-        return _trial(gradients, choice, batch)
-    except RuntimeError as error:
-        if held and is_refused(error):
-            log.warning("attention kernel %s: %s", choice.kernel, _first_line(error))
-            gradients.attention = choice = replace(choice, deterministic=False)
-            with suppress(RuntimeError):
-                return _trial(gradients, choice, batch)
-        return AttentionTrial(choice.kernel, problem=_first_line(error))
+    problem = ""
+    for held in (True, False) if batch["input_ids"].device.type == "cuda" else (False,):
+        gradients.attention = tried = replace(choice, deterministic=held)
+        try:
+            return _trial(gradients, tried, batch)
+        except RuntimeError as error:
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            if not is_refused(error):
+                break
+            log.warning("attention kernel %s: %s", choice.kernel, problem)
+    return AttentionTrial(choice.kernel, problem=problem)
 
 
 def _trial(
@@ -179,10 +178,6 @@ def _trial(
         bool(torch.equal(together, again)),
         deterministic=choice.deterministic,
     )
-
-
-def _first_line(error: RuntimeError) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _rows(gradients: PerSampleGradients, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -152,7 +152,7 @@ def checkpoint_layers(model: Any) -> None:
 
     transformers' switch also makes all embeddings require gradients, CLIP's patches too, so that
     each step would run back through a frozen tower. Checkpoints that are not re-entrant do without.
-    Before 5.18 or so the switch had the older of its two names alone.
+    transformers 5.17 knows the switch by the older of its two names alone.
     """
     names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
     switch = next(name for name in names if hasattr(model, name))
