@@ -81,9 +81,7 @@ def literal(seen: Seen, k: int) -> list[int]:
             break
         share = max(ROW, (k - len(taken)) * ROW // len(wants))
         purses = [share if t in wants else 0 for t in range(tasks)]
-    judged = [row for row in free if np.isfinite(seen.mean_rank[row])]
-    judged.sort(key=lambda row: (-seen.mean_rank[row], seen.keys[row]))
-    return taken + judged[: k - len(taken)]
+    return taken
 
 
 @given(
@@ -157,11 +155,17 @@ def test_what_nobody_approves_fills_a_large_budget_by_mean_rank_and_excluded_row
     pool = pool_of(values)
     rank = mean_percentile_rank(pool.features["influence"].values.astype(float))
     approved = consensus.approvals(pool.features["influence"].values.astype(float), 90).any(axis=1)
-    chosen = Icons(rule="proportional", percentile=90).select(pool, 30, RNG).positions
+    selection = Icons(rule="proportional", percentile=90).select(pool, 30, RNG)
+    chosen = selection.positions
     assert np.isin(np.flatnonzero(approved), chosen).all()
     others = np.flatnonzero(~approved & ~np.isnan(rank))
-    best = others[np.argsort(-rank[others])[: 30 - approved.sum()]]
+    best = others[np.lexsort([pool.keys[others], -rank[others]])[: 30 - approved.sum()]]
     assert set(chosen) == set(np.flatnonzero(approved)) | set(best)
+    turns = chosen[np.argsort(-selection.scores[chosen])]
+    assert turns[approved.sum() :].tolist() == best.tolist()
+    assert selection.scores[turns].tolist() == [-turn for turn in range(30)]
+    assert selection.columns["votes"][:3].tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
+    assert ((selection.columns["votes"][3:] > 0) == approved[3:]).all()
     assert not np.isin([0, 1, 2], chosen).any()
     assert Icons(rule="proportional").select(pool, 38, RNG).notes["excluded_rows_taken"] == 1
 

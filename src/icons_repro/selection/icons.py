@@ -120,13 +120,15 @@ class Icons(BudgetedSelector):
         mean_rank = mean_percentile_rank(values)
         columns = {f"influence/{t}": values[:, j] for j, t in enumerate(tasks)}
         columns["mean_percentile_rank"] = mean_rank
-        if self.rule in ("vote", "vote_with_floor", "proportional"):
+        if self.rule in ("vote", "vote_with_floor"):
             columns["votes"] = self._votes(pool, values, self._percentile(k, pool))
         specialists = list(by_task(lambda v: top_k(v, None, pool.keys, k)[0], values))
         notes = {"rule": self.rule, "tasks": list(tasks)}
         secondary = mean_rank if self.tie_rule == "mean_rank" else None
         if self._rule is not None:
-            approvals = self._approvals(pool, values, self._percentile(k, pool))
+            approvals = self._approvals(pool, values, k) if self._rule.needs_votes else None
+            if approvals is not None:
+                columns["votes"] = np.where(np.isnan(mean_rank), np.nan, approvals.sum(axis=1))
             rows = self._rows(pool, self._rule)
             seen = Seen(values, tasks, pool.keys, mean_rank, approvals, rows)
             chosen = by_rule(pool, self._rule, seen, k, columns, notes)
@@ -156,9 +158,9 @@ class Icons(BudgetedSelector):
         there = matrix.measured
         return votes if there is None else np.where(there, votes, votes * 0.0)
 
-    def _approvals(self, pool: Pool, values: np.ndarray, percentile: float) -> np.ndarray:
+    def _approvals(self, pool: Pool, values: np.ndarray, k: int) -> np.ndarray:
         """Who votes for what, bool `[N, T]`."""
-        passed = consensus.approvals(values, percentile, self.comparison)
+        passed = consensus.approvals(values, self._percentile(k, pool), self.comparison)
         there = self._measured(pool)
         return passed if there is None else passed & there[:, None]
 
@@ -231,8 +233,9 @@ def by_rule(
         return ranked_selection(pool, told, k)
     turn = np.full(len(pool), np.nan)
     turn[found] = -np.arange(len(found), dtype=np.float64)
-    positions, _ = top_k(turn, seen.mean_rank, pool.keys, k)
-    return Selection(positions, turn, dict(columns), None, dict(notes))
+    taken = preference_order(turn, seen.mean_rank, pool.keys, k)
+    turn[taken] = np.where(np.isnan(seen.mean_rank[taken]), np.nan, -np.arange(k, dtype=np.float64))
+    return Selection(np.sort(taken), turn, dict(columns), None, dict(notes))
 
 
 def task_influence(

@@ -32,8 +32,9 @@ class Seen:
     """Content keys `[N]`: what is equal is decided by them, never by the order."""
     mean_rank: np.ndarray
     """Mean percentile rank over the tasks `[N]`, NaN if excluded: the usual second key."""
-    approvals: np.ndarray
-    """Who votes for what, bool `[N, T]`: the vote's, by its percentile and comparison."""
+    approvals: np.ndarray | None
+    """Who votes for what, bool `[N, T]`: the vote's, by its percentile and comparison; there where
+    the rule `needs_votes`."""
     rows: ByRow | None
     """By validation row, sub-tasks merged; there where the rule `needs_rows`."""
 
@@ -55,13 +56,16 @@ class Rule(ABC):
     name: ClassVar[str]
     needs_rows: ClassVar[bool] = False
     """Reads `Seen.by_row`, which not every source has."""
+    needs_votes: ClassVar[bool] = False
+    """Reads `Seen.approvals`; their number is then a column of the scores."""
 
     @abstractmethod
     def choose(self, seen: Seen, k: int) -> Ranking | np.ndarray:
         """Score every row, highest taken first; or give at most k positions, first taken first.
 
         Excluded rows have no score, and are nobody's first choice: what is missing to k is filled
-        with the rows of the highest `mean_rank`, then with excluded ones, by key.
+        with the rows of the highest `mean_rank`, then with excluded ones, by key. Of positions,
+        each row's score is minus its turn.
         """
 
 

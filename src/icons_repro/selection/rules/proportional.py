@@ -30,12 +30,14 @@ class Proportional(Rule):
     """
 
     name: ClassVar[str] = "proportional"
+    needs_votes: ClassVar[bool] = True
 
     def choose(self, seen: Seen, k: int) -> np.ndarray:
         """Positions in the order in which they are taken."""
-        worth = vote_worth(seen)
+        assert seen.approvals is not None
+        worth = vote_worth(seen.values, seen.approvals)
         purses = np.zeros(worth.shape[1], dtype=np.int64)
-        taken: list[np.ndarray] = []
+        taken = [np.zeros(0, dtype=np.int64)]
         left = k
         while left:
             bought = _purchase(worth, purses, seen.keys, left)
@@ -48,32 +50,21 @@ class Proportional(Rule):
             if not wants.any():
                 break
             purses = np.where(wants, max(ROW, left * ROW // int(wants.sum())), 0)
-        return _completed(taken, seen, left)
+        return np.concatenate(taken)
 
 
-def _completed(taken: list[np.ndarray], seen: Seen, left: int) -> np.ndarray:
-    """Return what was bought and, by mean rank, up to `left` rows that nobody approves."""
-    bought = np.concatenate([np.zeros(0, dtype=np.int64), *taken])
-    others = seen.mean_rank.copy()
-    others[bought] = np.nan
-    count = min(left, int(np.isfinite(others).sum()))
-    if not count:
-        return bought
-    return np.concatenate([bought, preference_order(others, None, seen.keys, count)])
-
-
-def vote_worth(seen: Seen) -> np.ndarray:
+def vote_worth(values: np.ndarray, approvals: np.ndarray) -> np.ndarray:
     """What each vote says, float64 `[N, T]`: 0 where a task does not approve, else M + its rank.
 
     M is more than any sum of ranks, so that a row's sum goes by its votes first, then by the ranks
     of those that cast them. All are multiples of 1/2, so the sums are exact.
     """
-    n = usable_count(seen.values)
-    tasks = seen.values.shape[1]
-    ranks = by_task(average_ranks, usable_rows(seen.values)[:n])
+    n = usable_count(values)
+    tasks = values.shape[1]
+    ranks = by_task(average_ranks, usable_rows(values)[:n])
     most = float(n * tasks + 1)
-    columns = [over_rows(seen.values, most + column) for column in ranks]
-    return np.where(seen.approvals, np.column_stack(columns), 0.0)
+    columns = [over_rows(values, most + column) for column in ranks]
+    return np.where(approvals, np.column_stack(columns), 0.0)
 
 
 def _purchase(worth: np.ndarray, purses: np.ndarray, keys: np.ndarray, k: int) -> np.ndarray:
