@@ -23,8 +23,8 @@ BFLOAT16 = TrainerSettings(model_dtype="bfloat16", precision="bf16-mixed")
 
 @pytest.fixture
 def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
-    """200 steps at the projector's rate of LLaVA-1.5."""
-    np.save(tmp_path / "positions.npy", np.arange(160))
+    """60 steps at the projector's rate of LLaVA-1.5."""
+    np.save(tmp_path / "positions.npy", np.arange(80))
     return FitJob(
         model_dir=str(tiny_base),
         records=str(small_world / "pool"),
@@ -33,7 +33,7 @@ def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
         seed=3,
         lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
         train=TrainSettings(
-            batch_size=4, micro_batch=4, epochs=5, learning_rate=2e-5, projector_learning_rate=2e-5
+            batch_size=4, micro_batch=4, epochs=3, learning_rate=2e-5, projector_learning_rate=2e-5
         ),
         data=DataSettings(max_length=128),
     )
@@ -42,14 +42,14 @@ def job(tiny_base: Path, small_world: Path, tmp_path: Path) -> FitJob:
 def projector_update(job: FitJob, out: Path) -> torch.Tensor:
     """Return how far training moved the projector from where it stood at the start."""
     out.mkdir()
-    assert fit(job, out)["steps"] == 200
+    assert fit(job, out)["steps"] == 60
     before = projector(load_model(Path(job.model_dir), getattr(torch, job.trainer.model_dtype)))
     after = load_file(out / "projector.safetensors")
     start = before.state_dict()
     return torch.cat([(after[n].float() - start[n].float()).flatten() for n in after])
 
 
-def test_200_small_steps_in_bfloat16_land_where_float32_lands(job: FitJob, tmp_path: Path) -> None:
+def test_small_steps_in_bfloat16_land_where_float32_lands(job: FitJob, tmp_path: Path) -> None:
     exact = projector_update(job, tmp_path / "exact")
     rounded = projector_update(replace(job, trainer=BFLOAT16), tmp_path / "rounded")
     assert float(torch.cosine_similarity(exact, rounded, dim=0)) > 0.99
