@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from icons_repro.config.run import USED_DEVICES
 from icons_repro.config.trees import explain_override, leaf_keys
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import RENAMED, new_name
+from icons_repro.core.settings import TrainSettings
+from icons_repro.core.trees import flatten
 from icons_repro.graph.graph import Graph
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +55,31 @@ def settings(*overrides: str):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_shipped_choice_composes_and_is_well_typed(group: str, choice: str) -> None:
     settings(f"{group}={choice}")
+
+
+@pytest.mark.parametrize("setup", [name for group, name in CHOICES if group == "setup"])
+def test_no_key_of_a_setup_hides_behind_a_reference(setup: str) -> None:
+    """Hydra sets no key below `train: ${finetune}`: each has its own reference."""
+    plain = OmegaConf.to_container(composed(f"setup={setup}"), resolve=False)
+    assert isinstance(plain, dict)
+    leaves = dict(flatten(plain))
+    for key, value in leaves.items():
+        if name := re.fullmatch(r"\$\{([\w.]+)\}", str(value)):
+            assert not any(leaf.startswith(f"{name[1]}.") for leaf in leaves), key
+
+
+def test_the_papers_warm_up_follows_the_fine_tuning_but_for_what_it_is_told() -> None:
+    found = settings("setup=llava_665k", "warmup.train.epochs=4", "finetune.micro_batch=2")
+    assert (found.warmup.train.epochs, found.finetune.epochs) == (4, 1)
+    assert (found.warmup.train.micro_batch, found.finetune.micro_batch) == (2, 2)
+
+
+def test_a_warm_up_by_the_fine_tuning_recipe_refers_to_each_of_its_keys() -> None:
+    recipe = OmegaConf.load(CONF / "warmup" / "llava15.yaml").train
+    keys = [field.name for field in fields(TrainSettings)]
+    assert list(recipe) == keys
+    for key in keys:
+        assert recipe._get_node(key)._value() == f"${{finetune.{key}}}"
 
 
 def test_llavas_recipe_cuts_no_gradient_in_any_of_its_trainings() -> None:
