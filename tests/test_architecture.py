@@ -31,6 +31,7 @@ ALLOWED = {
     "graph": {"config", "data", "evaluation", "features", "influence", "selection", "tiny"},
     "preflight": {
         *("config", "data", "engine", "evaluation", "experiment", "graph", "models", "selection"),
+        *("features", "gradients", "influence", "training"),  # the kinds of their steps
     },
 }
 """What a package may import besides itself and core."""

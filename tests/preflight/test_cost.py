@@ -1,41 +1,38 @@
+"""A plan's cost follows from the steps that a run asks for, before any of its files is there."""
+
 from dataclasses import replace
 
 import pytest
+from graphs import NOWHERE, composed
 from rich.console import Console
 
+from icons_repro.config.checks import typed
+from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import (
-    GradientSettings,
-    LoraSettings,
-    ModelSettings,
-    TrainSettings,
-    WarmupSettings,
-)
-from icons_repro.preflight.cost import DEVICES, StageCost, counts, hours, stage_costs
+from icons_repro.core.settings import LoraSettings, ModelSettings
+from icons_repro.preflight.cost import DEVICES, StageCost, counts, hours
 from icons_repro.preflight.cost_table import Assumptions, print_costs
+from icons_repro.preflight.run_cost import Rows, run_costs
 
 SEVEN = {
     "layers": 32, "hidden": 4096, "intermediate": 11008, "key_value": 4096, "vocabulary": 32000,
     "image_tokens": 576, "vision": 303_507_456, "vision_hidden": 1024,
 }  # fmt: skip
 MODEL = ModelSettings(kind="assembled", shape=SEVEN)
-LLAVA = TrainSettings(gradient_checkpointing=True)
+ROWS = 665_298
 
 
-def costs(model: ModelSettings = MODEL, **changes: object) -> dict[str, StageCost]:
-    keys: dict[str, object] = {
-        "dim": 5120, "rows": 665_298, "target_rows": 6604, "budget": 0.2, "tokens": 800.0,
-        "image_share": 0.939,
-    }  # fmt: skip
-    stages = stage_costs(
-        model,
-        LoraSettings(),
-        WarmupSettings(0.1, 0, LLAVA),
-        LLAVA,
-        GradientSettings(),
-        **(keys | changes),  # type: ignore[arg-type]
-    )
-    return {stage.stage: stage for stage in stages}
+def costs(*overrides: str, rows: int = ROWS, tokens: float = 800.0) -> dict[str, StageCost]:
+    """What LLaVA-665K would cost, by stage."""
+    config = typed(composed("setup=llava_665k", *overrides))
+    known = Rows(Assumptions(rows, "data.rows", tokens, "assumed"), 0.939)
+    return {stage.stage: stage for stage in run_costs(config, known, Cache(NOWHERE / "cache"))}
+
+
+@pytest.fixture(scope="module")
+def icons() -> dict[str, StageCost]:
+    """Those of ICONS at 20%."""
+    return costs()
 
 
 def test_weights_are_those_of_the_real_checkpoints() -> None:
@@ -49,17 +46,81 @@ def test_weights_are_those_of_the_real_checkpoints() -> None:
     assert n.language + n.embedding == 13_015_864_320
 
 
-def test_steps_and_bytes_are_exact() -> None:
-    found = costs()
-    assert found["finetune"].steps == 1040
-    assert costs(budget=1.0)["finetune"].steps == 5198
-    assert found["extract, pool"].disk_bytes == 665_298 * 5120 * 2
+def test_steps_and_bytes_are_exact(icons: dict[str, StageCost]) -> None:
+    assert list(icons) == ["warmup", "gradients", "target_gradients", "finetune, icons"]
+    assert icons["finetune, icons"].steps == 1040
+    assert costs("budget=1.0", "selector=full")["finetune, full"].steps == 5198
+    assert icons["gradients"].disk_bytes == ROWS * 5120 * 2
+    assert icons["target_gradients"].samples == 6604
 
 
-def test_operations_grow_with_rows_and_tokens() -> None:
-    once, twice = costs(), costs(rows=2 * 665_298)
-    assert twice["extract, pool"].petaflops == pytest.approx(2 * once["extract, pool"].petaflops)
-    assert costs(tokens=1600.0)["finetune"].petaflops > 1.9 * once["finetune"].petaflops
+def test_operations_follow_from_weights_and_tokens(icons: dict[str, StageCost]) -> None:
+    """A gradient is two passes over the weights and three over the adapter's; training the same,
+    with the forward pass done twice where activations are recomputed."""
+    n = counts(MODEL, LoraSettings())
+    image = 2 * n.vision * 577 * 0.939
+    row = (4 * n.language + 6 * n.adapter) * 800 + image
+    assert icons["gradients"].petaflops == pytest.approx(ROWS * row / 1e15)
+    row = (6 * n.language + 6 * (n.adapter + n.projector)) * 800 + image
+    assert icons["finetune, icons"].petaflops == pytest.approx(133_059 * row / 1e15)
+
+
+def test_operations_grow_with_rows_and_tokens(icons: dict[str, StageCost]) -> None:
+    twice, longer = costs(rows=2 * ROWS), costs(tokens=1600.0)
+    assert twice["gradients"].petaflops == pytest.approx(2 * icons["gradients"].petaflops)
+    name = "finetune, icons"
+    assert longer[name].petaflops > 1.9 * icons[name].petaflops
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        (["selector=random"], []),
+        (["selector=el2n"], ["warmup", "forward"]),
+        (["influence=rds"], ["warmup", "forward", "target_forward"]),
+        (["influence=bm25"], []),
+        (["selector=clip_score"], ["clip"]),
+        (["gradients.mode=direct"], ["warmup", "influence"]),
+        (["influence=gradients_subspace"], ["warmup", "subspace_gradients"]),
+        (["influence=preconditioned"], ["warmup", "curvature", "gradients", "target_gradients"]),
+        (["influence=cascade"], ["warmup", "gradients, at most", "target_gradients"]),
+        (["selector=self_filter"], ["clip", "self_filter"]),
+    ],
+)
+def test_only_what_the_method_asks_for_is_counted(overrides: list[str], stages: list[str]) -> None:
+    found = list(costs(*overrides))
+    assert sorted(found[:-1]) == sorted(stages)
+    assert found[-1].startswith("finetune, ")
+
+
+def test_a_forward_pass_is_half_of_a_gradient_and_the_last_layers_are_between(
+    icons: dict[str, StageCost],
+) -> None:
+    whole = icons["gradients"].petaflops
+    assert costs("influence=rds")["forward"].petaflops == pytest.approx(whole / 2, rel=0.05)
+    last = costs("influence=gradients_last")["gradients"].petaflops
+    assert whole / 2 < last < 0.6 * whole
+
+
+def test_epochs_points_references_and_other_choosers_are_counted(
+    icons: dict[str, StageCost],
+) -> None:
+    less = costs("selector=less", "warmup.train.epochs=4")
+    assert less["gradients"].samples == 4 * ROWS
+    assert less["warmup"].steps == 4 * icons["warmup"].steps
+    assert costs("selector=xmas")["cross_attention"].samples == 10 * ROWS
+    compared = costs("reference=compute")
+    assert list(compared)[-3:] == ["finetune, icons", "finetune, full", "finetune, random"]
+    steps = costs("finetune.regime=same_steps")["finetune, icons"]
+    assert (steps.samples, steps.steps) == (133_059, 5198)
+    other = costs("model=vicuna_13b", "+model@selection_model=vicuna_7b")
+    assert other["gradients"].petaflops == pytest.approx(icons["gradients"].petaflops)
+    assert other["finetune, icons"].petaflops > 1.8 * icons["finetune, icons"].petaflops
+
+
+def test_a_cascade_is_bounded_by_the_share_of_each_task() -> None:
+    found = costs("influence=cascade", "influence.share=0.02")
+    assert found["gradients, at most"].samples == round(0.02 * 10 * ROWS)
 
 
 def test_hours_follow_from_the_devices_peak() -> None:
@@ -71,10 +132,12 @@ def test_a_model_of_unknown_shape_is_an_error_that_names_the_key() -> None:
         counts(ModelSettings(kind="folder"), LoraSettings())
 
 
-def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes() -> None:
+def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes(
+    icons: dict[str, StageCost],
+) -> None:
     console = Console(record=True, width=160)
     assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
-    print_costs(list(costs().values()), counts(MODEL, LoraSettings()), assumed, 8, console)
+    print_costs(list(icons.values()), counts(MODEL, LoraSettings()), assumed, 8, console)
     text = console.export_text()
     for said in ("estimate", "not measured", "665,298 rows (data.rows)", "second-hand"):
         assert said in text
@@ -83,7 +146,7 @@ def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes() -> None:
 def test_the_tables_fit_eighty_columns_and_no_figure_is_cut() -> None:
     console = Console(record=True, width=80)
     assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
-    stages = list(costs().values())
+    stages = list(costs("selector=icons_as_released", "reference=compute").values())
     print_costs(stages, counts(MODEL, LoraSettings()), assumed, 1, console)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80

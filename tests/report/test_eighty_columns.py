@@ -7,15 +7,6 @@ import pytest
 from rich.console import Console
 
 from icons_repro.core.cache import Cache
-from icons_repro.core.settings import (
-    GradientSettings,
-    LoraSettings,
-    ModelSettings,
-    TrainSettings,
-    WarmupSettings,
-)
-from icons_repro.preflight.cost import counts, stage_costs
-from icons_repro.preflight.cost_table import Assumptions, print_costs
 from icons_repro.preflight.findings import Finding, print_findings
 from icons_repro.report.cells import Cells
 from icons_repro.report.lines import FULL, RANDOM, THIS_RUN
@@ -23,9 +14,6 @@ from icons_repro.report.summary import print_files
 from icons_repro.report.tables import end_table
 
 WIDTH = 80
-SHAPE = {"layers": 32, "hidden": 4096, "intermediate": 11008, "key_value": 4096,
-         "vocabulary": 32000, "image_tokens": 576, "vision": 303507456,
-         "vision_hidden": 1024}  # fmt: skip
 
 
 def console() -> Console:
@@ -60,23 +48,6 @@ def test_the_end_table_folds_names_and_keeps_every_number_whole() -> None:
     assert text.count("100.0%") == len(names)
     for odd in ("[/red]", "[bold]"):
         assert odd in text
-
-
-def test_the_papers_plan_is_in_whole_numbers() -> None:
-    model = ModelSettings(kind="assembled", shape=SHAPE)
-    lora = LoraSettings()
-    stages = stage_costs(
-        model, lora, WarmupSettings(fraction=0.0962), TrainSettings(), GradientSettings(),
-        dim=5120, rows=665_298, target_rows=6604, budget=0.2, tokens=791.0, image_share=0.939,
-    )  # fmt: skip
-    shown = console()
-    assumed = Assumptions(665_298, "data.rows", 791.0, "assumed")
-    print_costs(stages, counts(model, lora), assumed, 8, shown)
-    text = "\n".join(lines(shown))
-    for stage in stages:
-        assert f"{stage.samples:,}" in text
-        assert f"{stage.petaflops:,.0f}" in text
-    assert "H200 SXM" in text
 
 
 def test_a_table_of_a_sweep_shows_brackets_as_text() -> None:

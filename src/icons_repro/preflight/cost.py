@@ -11,13 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import (
-    GradientSettings,
-    LoraSettings,
-    ModelSettings,
-    TrainSettings,
-    WarmupSettings,
-)
+from icons_repro.core.settings import LoraSettings, ModelSettings
 
 BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "bit1": 0.125}
 SHAPE = ("layers", "hidden", "intermediate", "key_value", "vocabulary", "image_tokens", "vision",
@@ -69,7 +63,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage's work."""
+    """One stage's work; what each kind of step asks for is in `step_costs.py`."""
 
     stage: str
     samples: int
@@ -95,58 +89,6 @@ def counts(model: ModelSettings, lora: LoraSettings) -> Counts:
         projector=shape["vision_hidden"] * h + h + h * h + h,
         adapter=layers * lora.rank * sum(a + b for a, b in linears),
     )
-
-
-def stage_costs(
-    model: ModelSettings,
-    lora: LoraSettings,
-    warmup: WarmupSettings,
-    finetune: TrainSettings,
-    gradients: GradientSettings,
-    *,
-    dim: int,
-    rows: int,
-    target_rows: int,
-    budget: float,
-    tokens: float,
-    image_share: float,
-    chooser: ModelSettings | None = None,
-) -> list[StageCost]:
-    """Return each stage's samples, optimizer steps, operations and bytes on disk.
-
-    `tokens` are a sample's mean after image expansion; `dim` is a stored row's length; `chooser`
-    is the model that is selected with, where it is another.
-    """
-    last, n = counts(model, lora), counts(chooser or model, lora)
-    image = 2.0 * n.vision * ((model.shape or {})["image_tokens"] + 1) * image_share
-
-    def training(settings: TrainSettings, samples: int, n: Counts = n) -> float:
-        forward_passes = 2 if settings.gradient_checkpointing else 1
-        per_token = 2 * (forward_passes + 1) * n.language + 6 * (n.adapter + n.projector)
-        samples = min(samples, settings.rows or samples)
-        return samples * settings.epochs * (per_token * tokens + image) / 1e15
-
-    def steps(settings: TrainSettings, samples: int) -> int:
-        samples = min(samples, settings.rows or samples)
-        return settings.epochs * -(-samples // settings.batch_size)
-
-    gradient = (4 * n.language + 6 * n.adapter) * tokens + image
-    row_bytes = 0.0 if gradients.mode == "direct" else dim * BYTES[gradients.dtype]
-    warm, kept = round(warmup.fraction * rows), int(budget * rows)
-
-    def adapter_disk(n: Counts) -> float:
-        return 12.0 * (n.adapter + n.projector)  # weights and two moments, float32
-
-    return [
-        StageCost("warmup", warm, steps(warmup.train, warm), training(warmup.train, warm),
-                  adapter_disk(n)),
-        StageCost("extract, pool", rows, None, rows * gradient / 1e15, rows * row_bytes),
-        StageCost("extract, targets", target_rows, None, target_rows * gradient / 1e15,
-                  target_rows * row_bytes),
-        StageCost("score", rows, None, 2.0 * rows * dim * 22 / 1e15),
-        StageCost("finetune", kept, steps(finetune, kept), training(finetune, kept, last),
-                  adapter_disk(last)),
-    ]  # fmt: skip
 
 
 def memory_by_part(n: Counts, frozen_bytes: int = 2) -> dict[str, float]:

@@ -57,7 +57,8 @@ def print_costs(
     console.print(
         f"Estimates by arithmetic, not measured. {a.rows:,} rows ({a.rows_from}), {a.tokens:,.0f} "
         f"tokens a sample ({a.tokens_from}); hours at {UTILISATION:.0%} of each device's dense "
-        "bfloat16 peak (assumed). Evaluation and image decoding are not in it.",
+        "bfloat16 peak (assumed). Evaluation, image decoding and what is no work of the model "
+        "(clustering, scores) are not in it, nor what is cached already.",
         highlight=False,
     )
     if devices > 1:

@@ -9,13 +9,13 @@ from pathlib import Path
 from icons_repro.config.run import RunConfig
 from icons_repro.core.build import obtain
 from icons_repro.core.cache import Cache
-from icons_repro.core.errors import UserError
+from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.refs import existing
 from icons_repro.core.settings import FEW_STEPS
 from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.experiment import FULL, RANDOM, Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import counts, memory_by_part, stage_costs
+from icons_repro.preflight.cost import counts, memory_by_part
 from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
 from icons_repro.preflight.findings import Finding, would_fail
 from icons_repro.preflight.images import decode_all
@@ -27,6 +27,7 @@ from icons_repro.preflight.machine import (
     check_memory,
     check_versions,
 )
+from icons_repro.preflight.run_cost import NO_ROWS, rows_of, run_costs
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 
@@ -39,7 +40,7 @@ def preflight(config: RunConfig, cache: Cache) -> list[Finding]:
     findings += _guarded("targets", lambda: list(_targets(config, graph, cache)))
     findings += _guarded("base model", lambda: list(_base(config)))
     findings += _guarded("features", lambda: list(_features(config, graph, cache)))
-    findings += _resources(config)
+    findings += _resources(config, graph, cache)
     findings += _guarded("benchmarks", lambda: list(_benchmarks(config, cache.root)))
     if not would_fail(findings):
         findings += _guarded("words", lambda: list(_vocabulary(config, graph, cache)))
@@ -185,16 +186,16 @@ def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
         yield Finding("warning", "references", text, "reference=compute trains them too")
 
 
-def _resources(config: RunConfig) -> list[Finding]:
+def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
     """Compare disk, memory and devices with the plan's arithmetic, where the shape is known."""
     if config.model.shape is None:
         return check_devices(config.trainer, 0.0)
     n = counts(config.model, config.lora)
-    stages = stage_costs(
-        config.model, config.lora, config.warmup, config.finetune, config.gradients,
-        dim=int(config.projection.get("dim") or 0), rows=config.data.rows or 0, target_rows=0,
-        budget=config.budget, tokens=0.0, image_share=0.0, chooser=config.selection_model,
-    )  # fmt: skip
+    try:
+        rows = rows_of(config, graph, cache)
+    except ConfigError:  # said where the pool is looked at
+        rows = NO_ROWS
+    stages = run_costs(config, rows, cache)
     base = 2.0 * (n.frozen + n.projector)
     needs = {"base": base} | {stage.stage: stage.disk_bytes for stage in stages}
     return [

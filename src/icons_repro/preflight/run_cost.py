@@ -1,48 +1,95 @@
-"""The cost of one config at the paper's scale: its settings and pool, put into `cost.py`."""
+"""The cost of one config at the paper's scale: the steps that it asks for, and its sizes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.settings import ModelSettings, PoolSettings, TargetSettings
+from icons_repro.core.step import Step, ordered
+from icons_repro.experiment import Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, counts, stage_costs
+from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, StageCost, counts
 from icons_repro.preflight.cost_table import Assumptions, print_costs
+from icons_repro.preflight.step_costs import Sizes, costs_of
 
-TARGET_ROWS = 6604
+TARGET_ROWS, TARGET_TASKS = 6604, 10
 """Validation rows of the paper's ten target tasks together (MAGIC, arXiv:2605.26004, table 8)."""
 TOKENS_A_WORD = 1.4
 """Assumed tokens of a word and its share of punctuation."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What is known of the pool's rows."""
+
+    assumed: Assumptions
+    image_share: float
+
+
+NO_ROWS = Rows(Assumptions(0, "none known", 0.0, "none"), 0.0)
+
+
 def print_run_costs(config: RunConfig, graph: Graph, cache: Cache) -> None:
     """Print what `config` would cost, from the pool's own rows where they have been read."""
-    images = (config.model.shape or {}).get("image_tokens", 0)
-    assumed, share = assumptions(config, graph, cache, images)
-    stages = stage_costs(
-        config.model,
-        config.lora,
-        config.warmup,
-        config.finetune,
-        config.gradients,
-        dim=int(config.projection.get("dim") or 0),
-        rows=assumed.rows,
-        target_rows=TARGET_ROWS,
-        budget=config.budget,
-        chooser=config.selection_model,
-        tokens=assumed.tokens,
-        image_share=share,
-    )
+    rows = rows_of(config, graph, cache)
+    stages = run_costs(config, rows, cache)
     devices = config.trainer.devices * config.trainer.num_nodes
-    print_costs(stages, counts(config.model, config.lora), assumed, devices)
+    print_costs(stages, counts(config.model, config.lora), rows.assumed, devices)
 
 
-def assumptions(
-    config: RunConfig, graph: Graph, cache: Cache, image_tokens: int
-) -> tuple[Assumptions, float]:
+def run_costs(config: RunConfig, rows: Rows, cache: Cache) -> list[StageCost]:
+    """Return what each stage of a run costs, as if nothing were cached.
+
+    Raises `ConfigError` for settings that cannot go together, or a model of unknown shape.
+    """
+    chooser = config.selection_model or config.model
+    shape = chooser.shape or {}
+    drawn = config.targets.build
+    sizes = Sizes(
+        rows=rows.assumed.rows,
+        target_rows=sum(drawn.values()) or TARGET_ROWS,
+        tasks=len(config.targets.tasks or drawn) or TARGET_TASKS,
+        tokens=rows.assumed.tokens,
+        image_share=rows.image_share,
+        chooser=counts(chooser, config.lora),
+        trained=counts(config.model, config.lora),
+        image_tokens=shape["image_tokens"],
+        layers=shape["layers"],
+        hidden=shape["hidden"],
+    )
+    return costs_of(steps_of(config, cache), sizes)
+
+
+def steps_of(config: RunConfig, cache: Cache) -> Sequence[Step]:
+    """Return the steps of a run before any of its files is there.
+
+    They are those of the same run on the tiny world and its model: other names, the same kinds.
+    """
+    tiny = ModelSettings(kind="tiny")
+    looked_at = config.stages == ["preflight"]
+    imagined = replace(
+        config,
+        stages=["select", "finetune"] if looked_at else config.stages,
+        reference="compute" if config.reference == "compute" else "none",
+        model=tiny,
+        selection_model=tiny if config.selection_model else None,
+        data=PoolSettings(encoding=config.data.encoding, policy=config.data.policy, world={}),
+        targets=TargetSettings(subtasks=config.targets.subtasks),
+        benchmarks=replace(config.benchmarks, local=True),
+        features=replace(config.features, clip=None, image_encoder=None, released=__file__),
+    )
+    return ordered(Experiment(imagined, cache).goals())
+
+
+def rows_of(config: RunConfig, graph: Graph, cache: Cache) -> Rows:
     """Return rows and mean tokens with where they come from, and the share of rows with images."""
+    image_tokens = (config.model.shape or {}).get("image_tokens", 0)
     try:
         ready = cache.is_ready(graph.pool)
     except ConfigError:
@@ -57,14 +104,14 @@ def assumptions(
             config.data.encoding.max_length,
         )
         said = f"counted, at {TOKENS_A_WORD} tokens a word"
-        return (
-            Assumptions(int(usable.sum()), "the pool's usable rows", float(lengths.mean()), said),
-            float((images[usable] > 0).mean()),
+        counted = Assumptions(
+            int(usable.sum()), "the pool's usable rows", float(lengths.mean()), said
         )
+        return Rows(counted, float((images[usable] > 0).mean()))
     if config.data.rows is None:
         raise ConfigError(
             "data.rows is not set and the pool has not been read: run the prepare stage."
         )
     tokens = TEXT_TOKENS + IMAGE_SHARE * image_tokens
     said = f"assumed: {TEXT_TOKENS} of text, {image_tokens} for an image"
-    return Assumptions(config.data.rows, "data.rows", tokens, said), IMAGE_SHARE
+    return Rows(Assumptions(config.data.rows, "data.rows", tokens, said), IMAGE_SHARE)
