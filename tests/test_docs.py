@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pages import CONF, CONFIGS, PAGES, ROOT, anchors, commands, name, overrides, spans, text
 
@@ -148,6 +149,22 @@ def test_there_are_commands_to_check() -> None:
 def test_every_key_and_choice_of_a_command_exists(file: str, command: str) -> None:
     if "--config-dir" not in command:  # the reader's own choices; the README's are tested elsewhere
         check_overrides(overrides(command), f"{file}: python run.py {command}")
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for _, c in RUNS if re.search("setup=|\\+|[{]|^-m ", c)})
+)
+def test_hydra_composes_what_is_more_than_keys_of_the_tiny_world(command: str) -> None:
+    """Of a sweep, its first run."""
+    register()
+    first = [
+        f"{one.get_key_element()}={next(iter(one.sweep_string_iterator()))}"
+        if one.is_sweep_override()
+        else str(one.input_line)
+        for one in OverridesParser.create().parse_overrides(overrides(command))
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose("config", overrides=first)
 
 
 @cache

@@ -155,14 +155,14 @@ def _gradients(step: Gradients, sizes: Sizes, rows: int, stored: bool) -> StageC
     each = sizes.gradient(sizes.chooser, share, recipe.gradient_checkpointing)
     wide = recipe.projection.get("dim") or sizes.chooser.adapter
     disk = rows * wide * BYTES[recipe.dtype] if stored else 0.0
-    return StageCost(step.stage, rows, None, rows * each / 1e15, disk)
+    bounded = isinstance(getattr(step, "pool", None), Candidates)
+    name = f"{step.stage}, at most" if bounded else step.stage
+    return StageCost(name, rows, None, rows * each / 1e15, disk)
 
 
 @cost.register
 def _(step: PoolGradients, sizes: Sizes) -> StageCost:
-    found = _gradients(step, sizes, sizes.seen_by(step.pool), stored=True)
-    bounded = isinstance(step.pool, Candidates)
-    return replace(found, stage=f"{found.stage}, at most") if bounded else found
+    return _gradients(step, sizes, sizes.seen_by(step.pool), stored=True)
 
 
 @cost.register
