@@ -83,3 +83,4 @@ def test_a_sweep_says_nothing_of_what_its_rules_import(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "steps would run" in done.stdout + done.stderr
     assert "faiss" not in done.stdout + done.stderr
+    assert "Try next" not in done.stdout, "a plan leaves no run to look at"

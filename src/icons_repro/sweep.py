@@ -34,8 +34,10 @@ def close_sweep(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         for table in sweep_tables(sweeps(collect(finished)), console.width):
             table.show(console)
     _say_failures(jobs, outcomes, console)
+    roots = sorted({str(folder.parent) for folder in folders if folder.is_dir()})
+    if not roots:  # a plan
+        return
     console.print("\n[bold]Files[/]")
-    roots = sorted({str(folder.parent) for folder in folders})
     for root in (*_page(folders, len(finished) < len(folders)), *roots):
         console.print(f"  {root}", markup=False, highlight=False, soft_wrap=True)
     console.print("\n[bold]Try next[/]")

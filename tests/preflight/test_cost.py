@@ -9,8 +9,15 @@ from rich.console import Console
 from icons_repro.config.checks import typed
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import LoraSettings, ModelSettings
-from icons_repro.preflight.cost import DEVICES, StageCost, counts, hours
+from icons_repro.core.settings import LoraSettings, ModelSettings, TrainerSettings
+from icons_repro.preflight.cost import (
+    DEVICES,
+    StageCost,
+    counts,
+    hours,
+    memory_by_part,
+    memory_by_work,
+)
 from icons_repro.preflight.cost_table import Assumptions, print_costs
 from icons_repro.preflight.run_cost import Rows, run_costs
 
@@ -20,13 +27,14 @@ SEVEN = {
 }  # fmt: skip
 MODEL = ModelSettings(kind="assembled", shape=SEVEN)
 ROWS = 665_298
+GPU = TrainerSettings(accelerator="gpu", model_dtype="bfloat16", devices=8)
 
 
 def costs(*overrides: str, rows: int = ROWS, tokens: float = 800.0) -> dict[str, StageCost]:
     """What LLaVA-665K would cost, by stage."""
     config = typed(composed("setup=llava_665k", *overrides))
     known = Rows(Assumptions(rows, "data.rows", tokens, "assumed"), 0.939)
-    return {stage.stage: stage for stage in run_costs(config, known, Cache(NOWHERE / "cache"))}
+    return {stage.stage: stage for stage in run_costs([(config, known)], Cache(NOWHERE / "cache"))}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +145,7 @@ def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes(
 ) -> None:
     console = Console(record=True, width=160)
     assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
-    print_costs(list(icons.values()), counts(MODEL, LoraSettings()), assumed, 8, console)
+    print_costs(list(icons.values()), counts(MODEL, LoraSettings()), assumed, GPU, console=console)
     text = console.export_text()
     for said in ("estimate", "not measured", "665,298 rows (data.rows)", "second-hand"):
         assert said in text
@@ -147,7 +155,7 @@ def test_the_tables_fit_eighty_columns_and_no_figure_is_cut() -> None:
     console = Console(record=True, width=80)
     assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
     stages = list(costs("selector=icons_as_released", "reference=compute").values())
-    print_costs(stages, counts(MODEL, LoraSettings()), assumed, 1, console)
+    print_costs(stages, counts(MODEL, LoraSettings()), assumed, GPU, console=console)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
@@ -156,3 +164,31 @@ def test_the_tables_fit_eighty_columns_and_no_figure_is_cut() -> None:
         whole = {f"{stage.petaflops:,.0f}", *(f"{hours(stage.petaflops, d):,.1f}" for d in DEVICES)}
         assert {f"{stage.samples:,}", *whole} <= figures, stage.stage
     assert "319,815,680" in figures
+
+
+def test_a_sweep_is_billed_once_for_what_its_runs_share(icons: dict[str, StageCost]) -> None:
+    known = Rows(Assumptions(ROWS, "data.rows", 800.0, "assumed"), 0.939)
+    runs = [
+        (typed(composed("setup=llava_665k", *one)), known)
+        for one in (["budget=0.1"], ["budget=0.2"], ["selector=random"], ["influence=rds"])
+    ]
+    found = {stage.stage: stage for stage in run_costs(runs, Cache(NOWHERE / "cache"))}
+    assert found["gradients"] == icons["gradients"]
+    assert found["warmup"] == icons["warmup"]
+    assert found["forward"].samples == ROWS
+    assert found["finetune, icons"].samples == int(0.1 * ROWS) + 2 * int(0.2 * ROWS)
+    assert found["finetune, random"].samples == int(0.2 * ROWS)
+
+
+def test_memory_follows_bits_and_devices() -> None:
+    n = counts(MODEL, LoraSettings())
+    whole = memory_by_part(n, GPU)["frozen weights"]
+    assert whole == pytest.approx(2 * n.frozen)
+    four = memory_by_part(n, replace(GPU, bits=4))["frozen weights"]
+    assert 0.25 < four / whole < 0.35
+    spread = memory_by_part(n, replace(GPU, strategy="fsdp2"))
+    assert spread["frozen weights"] < whole / 4
+    assert spread["adapter, its gradient and moments"] == 2 * n.adapter
+    work = memory_by_work(n, replace(GPU, bits=4))
+    assert work["evaluation"] == pytest.approx(whole + 2 * n.projector)
+    assert work["gradients"] < work["training"] < work["evaluation"]

@@ -31,9 +31,11 @@ def test_disk_is_compared_with_what_every_stage_writes(tmp_path: Path) -> None:
 def test_memory_and_devices_are_compared_with_the_plan() -> None:
     assert check_memory(1e6)[0].level == "ok"
     assert check_memory(1e18)[0].level == "problem"
-    assert check_devices(TrainerSettings(), 1e18)[0].level == "ok"  # no accelerator: not asked
+    assert (
+        check_devices(TrainerSettings(), {"training": 1e18})[0].level == "ok"
+    )  # no accelerator: not asked
     many = TrainerSettings(accelerator="gpu", devices=4096)
-    assert check_devices(many, 0.0)[0].level == "problem"
+    assert check_devices(many, {})[0].level == "problem"
 
 
 def test_gpus_without_bfloat16_are_a_problem_where_it_is_asked_for(
@@ -44,10 +46,12 @@ def test_gpus_without_bfloat16_are_a_problem_where_it_is_asked_for(
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    found = check_devices(TrainerSettings(accelerator="gpu", model_dtype="bfloat16"), 1e9)[0]
+    found = check_devices(
+        TrainerSettings(accelerator="gpu", model_dtype="bfloat16"), {"training": 1e9}
+    )[0]
     assert found.level == "problem"
     assert "Tesla T4" in found.found
-    assert check_devices(TrainerSettings(accelerator="gpu"), 1e9)[0].level == "ok"
+    assert check_devices(TrainerSettings(accelerator="gpu"), {"training": 1e9})[0].level == "ok"
 
 
 def test_versions_are_said() -> None:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import LoraSettings, ModelSettings
+from icons_repro.core.settings import LoraSettings, ModelSettings, TrainerSettings
 
 BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "bit1": 0.125}
 SHAPE = ("layers", "hidden", "intermediate", "key_value", "vocabulary", "image_tokens", "vision",
          "vision_hidden")  # fmt: skip
+QUANTIZED = {4: 0.516, 8: 1.0}
+"""Bytes of a weight by `trainer.bits`: NF4 with its scales quantized too (QLoRA, arXiv:2305.14314,
+section 3: 0.127 bits a weight), and 8 bits."""
 ADAM_BYTES = 16
 """Bytes of a trained weight in float32: itself, its gradient, two moments."""
 
@@ -49,7 +52,9 @@ class Counts:
     """Weights by part."""
 
     language: int
-    """In the linears of the language model's layers and in `lm_head`."""
+    """In the linears of the language model's layers and in `head`."""
+    head: int
+    """In `lm_head`."""
     embedding: int
     vision: int
     projector: int
@@ -84,6 +89,7 @@ def counts(model: ModelSettings, lora: LoraSettings) -> Counts:
     layers, vocabulary = shape["layers"], shape["vocabulary"]
     return Counts(
         language=layers * sum(a * b for a, b in linears) + h * vocabulary,
+        head=h * vocabulary,
         embedding=h * vocabulary + (2 * layers + 1) * h,
         vision=shape["vision"],
         projector=shape["vision_hidden"] * h + h + h * h + h,
@@ -91,12 +97,35 @@ def counts(model: ModelSettings, lora: LoraSettings) -> Counts:
     )
 
 
-def memory_by_part(n: Counts, frozen_bytes: int = 2) -> dict[str, float]:
-    """Return bytes on one device by part, without activations: frozen weights, what is trained."""
+def memory_by_part(n: Counts, trainer: TrainerSettings) -> dict[str, float]:
+    """Return bytes on one device of training by part, without activations.
+
+    Of a model that is spread (`fsdp2`), each device has its share of the layers and of what is
+    trained; of a quantized one the layers are small, and head, tower and embeddings are not.
+    """
+    devices = trainer.devices * trainer.num_nodes if trainer.strategy == "fsdp2" else 1
+    layers = n.language - n.head
+    each = QUANTIZED[trainer.bits] if trainer.bits else BYTES[trainer.model_dtype]
+    whole = BYTES[trainer.model_dtype] * (n.frozen - layers)
     return {
-        "frozen weights": float(frozen_bytes * n.frozen),
-        "adapter, its gradient and moments": float(ADAM_BYTES * n.adapter),
-        "projector, its gradient and moments": float(ADAM_BYTES * n.projector),
+        "frozen weights": each * layers / devices + whole,
+        "adapter, its gradient and moments": ADAM_BYTES * n.adapter / devices,
+        "projector, its gradient and moments": ADAM_BYTES * n.projector / devices,
+    }
+
+
+def memory_by_work(n: Counts, trainer: TrainerSettings) -> dict[str, float]:
+    """Return bytes on one device, without activations, of training, selection and evaluation.
+
+    Gradients and features are taken of a whole model, and an adapter is merged into full weights.
+    """
+    layers = n.language - n.head
+    each = QUANTIZED[trainer.bits] if trainer.bits else BYTES[trainer.model_dtype]
+    full = BYTES[trainer.model_dtype]
+    return {
+        "training": sum(memory_by_part(n, trainer).values()),
+        "gradients": each * layers + full * (n.frozen - layers) + 4.0 * (n.adapter + n.projector),
+        "evaluation": full * (n.frozen + n.projector),
     }
 
 

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.cost import (
     DEVICES,
     UTILISATION,
@@ -41,16 +42,19 @@ def print_costs(
     stages: Sequence[StageCost],
     n: Counts,
     assumptions: Assumptions,
-    devices: int,
+    trainer: TrainerSettings,
+    runs: int = 1,
     console: Console | None = None,
 ) -> None:
     """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
+    devices = trainer.devices * trainer.num_nodes
     console = console or Console()
     a = assumptions
     total = StageCost(
         "all", 0, None, sum(s.petaflops for s in stages), sum(s.disk_bytes for s in stages)
     )
-    for table in (_work(stages, total), _hours(stages, total)):
+    together = f" of {runs} runs, what they share once" if runs > 1 else ""
+    for table in (_work(stages, total, together), _hours(stages, total)):
         console.print()
         console.print(table, highlight=False)
     console.print()
@@ -66,11 +70,11 @@ def print_costs(
             f"Wall time is about device-hours / {devices} with trainer.devices={devices}."
         )
     console.print(trained_text(n), highlight=False)
-    console.print(memory_text(memory_by_part(n)), highlight=False)
+    console.print(memory_text(memory_by_part(n, trainer)), highlight=False)
     console.print(PAPER_COST, highlight=False)
 
 
-def _work(stages: Sequence[StageCost], total: StageCost) -> Table:
+def _work(stages: Sequence[StageCost], total: StageCost, together: str) -> Table:
     rows = tuple(
         (
             stage.stage,
@@ -82,7 +86,7 @@ def _work(stages: Sequence[StageCost], total: StageCost) -> Table:
         for stage in (*stages, total)
     )
     headings = ("stage", "samples", "steps", "PFLOP", "disk GB")
-    return _table("Cost at the paper's scale: an estimate", headings, rows)
+    return _table(f"Cost at the paper's scale{together}: an estimate", headings, rows)
 
 
 def _hours(stages: Sequence[StageCost], total: StageCost) -> Table:
@@ -117,4 +121,5 @@ def trained_text(n: Counts) -> str:
 def memory_text(parts: Mapping[str, float]) -> str:
     """Return "17.1 GB a device before activations: 13.5 frozen weights, ..."."""
     listed = ", ".join(f"{size / 1e9:.1f} {name}" for name, size in parts.items())
-    return f"Training needs {sum(parts.values()) / 1e9:.1f} GB before activations: {listed}."
+    total = f"{sum(parts.values()) / 1e9:.1f} GB"
+    return f"Training needs {total} a device before activations: {listed}."

@@ -46,8 +46,11 @@ def check_memory(bytes_needed: float) -> list[Finding]:
     return [Finding("ok", "memory", text)]
 
 
-def check_devices(trainer: TrainerSettings, bytes_needed: float) -> list[Finding]:
-    """Look for the devices that the trainer names, and for their memory."""
+def check_devices(trainer: TrainerSettings, needs: Mapping[str, float]) -> list[Finding]:
+    """Look for the devices that the trainer names, and for their memory.
+
+    `needs` are bytes on one device by kind of work, without activations; empty where not known.
+    """
     if trainer.accelerator not in ("gpu", "cuda"):
         return [Finding("ok", "devices", f"trainer.accelerator={trainer.accelerator}")]
     import torch
@@ -57,9 +60,14 @@ def check_devices(trainer: TrainerSettings, bytes_needed: float) -> list[Finding
         text = f"{count} of the {trainer.devices} GPU(s) that trainer.devices asks for"
         return [Finding("problem", "devices", text, "run this on a GPU node, or trainer=cpu")]
     smallest = min(torch.cuda.get_device_properties(i).total_memory for i in range(count))
-    text = f"{count} GPU(s) of {smallest / 1e9:.0f} GB; {bytes_needed / 1e9:.0f} before activations"
-    if smallest < bytes_needed:
-        return [Finding("problem", "devices", text, "take larger devices, or a smaller model")]
+    text = f"{count} GPU(s) of {smallest / 1e9:.0f} GB"
+    if needs:
+        most = max(needs, key=lambda work: needs[work])
+        text += f"; {most} takes {needs[most] / 1e9:.0f} before activations"
+        if smallest < needs[most]:
+            remedy = "take larger devices or a smaller model"
+            remedy += "" if most == "evaluation" else ", or trainer.bits=4"
+            return [Finding("problem", "devices", text, remedy)]
     if problem := bfloat16_problem(trainer):
         return [Finding("problem", "devices", problem, "another GPU, or float32")]
     return [Finding("ok", "devices", text)]

@@ -22,18 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def plan_runs(experiments: Sequence[Experiment]) -> None:
-    """Print every step of the runs' union; at the paper's scale, first what each would cost."""
+    """Print every step of the runs' union; at the paper's scale, first what all would cost."""
+    print_run_costs([e for e in experiments if e.config.model.shape])
     goals: list[Step] = []
+    unnamed: dict[str, None] = {}
     for experiment in experiments:
-        if experiment.config.model.shape:
-            print_run_costs(experiment.config, experiment.graph, experiment.cache)
-        if experiment.config.scale == "paper":
-            try:
-                goals += experiment.goals()
-            except ConfigError as error:
-                log.warning("the steps cannot be named before the files are there: %s", error)
-        else:
+        if experiment.config.scale == "paper" and not experiment.config.model.shape:
+            unnamed["there is no cost to show: model.shape is not set (docs/models.md)"] = None
+        try:
             goals += experiment.goals()
+        except ConfigError as error:
+            if experiment.config.scale != "paper":
+                raise
+            unnamed[f"the steps cannot be named before the files are there: {error}"] = None
+    for reason in unnamed:
+        log.warning("%s", reason)
     if goals:
         print_plan(goals, experiments[0].cache)
 

@@ -15,7 +15,7 @@ from icons_repro.core.settings import FEW_STEPS
 from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.experiment import FULL, RANDOM, Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import counts, memory_by_part
+from icons_repro.preflight.cost import counts, memory_by_work
 from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
 from icons_repro.preflight.findings import Finding, would_fail
 from icons_repro.preflight.images import decode_all
@@ -189,20 +189,26 @@ def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
 def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
     """Compare disk, memory and devices with the plan's arithmetic, where the shape is known."""
     if config.model.shape is None:
-        return check_devices(config.trainer, 0.0)
+        return check_devices(config.trainer, {})
     n = counts(config.model, config.lora)
     try:
         rows = rows_of(config, graph, cache)
     except ConfigError:  # said where the pool is looked at
         rows = NO_ROWS
-    stages = run_costs(config, rows, cache)
+    stages = run_costs([(config, rows)], cache)
     base = 2.0 * (n.frozen + n.projector)
     needs = {"base": base} | {stage.stage: stage.disk_bytes for stage in stages}
     return [
         *check_disk(Path(config.paths.cache), needs),
         *check_memory(base),
-        *check_devices(config.trainer, sum(memory_by_part(n).values())),
+        *check_devices(config.trainer, _held(config, memory_by_work(n, config.trainer))),
     ]
+
+
+def _held(config: RunConfig, needs: dict[str, float]) -> dict[str, float]:
+    """Leave out what the run does not do."""
+    scores = config.stages == ["preflight"] or "evaluate" in config.stages
+    return {name: size for name, size in needs.items() if scores or name != "evaluation"}
 
 
 def _benchmarks(config: RunConfig, root: Path) -> Iterator[Finding]:

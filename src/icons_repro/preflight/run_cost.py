@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,16 @@ import numpy as np
 from icons_repro.config.run import RunConfig
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
-from icons_repro.core.settings import ModelSettings, PoolSettings, TargetSettings
+from icons_repro.core.settings import (
+    ModelSettings,
+    PoolSettings,
+    TargetSettings,
+    TrainerSettings,
+)
 from icons_repro.core.step import Step, ordered
 from icons_repro.experiment import Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, StageCost, counts
+from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, Counts, StageCost, counts
 from icons_repro.preflight.cost_table import Assumptions, print_costs
 from icons_repro.preflight.step_costs import Sizes, costs_of
 
@@ -35,35 +40,62 @@ class Rows:
 NO_ROWS = Rows(Assumptions(0, "none known", 0.0, "none"), 0.0)
 
 
-def print_run_costs(config: RunConfig, graph: Graph, cache: Cache) -> None:
-    """Print what `config` would cost, from the pool's own rows where they have been read."""
-    rows = rows_of(config, graph, cache)
-    stages = run_costs(config, rows, cache)
-    devices = config.trainer.devices * config.trainer.num_nodes
-    print_costs(stages, counts(config.model, config.lora), rows.assumed, devices)
+@dataclass(frozen=True)
+class Page:
+    """What runs have in common whose costs are printed together."""
+
+    counts: Counts
+    rows: Rows
+    trainer: TrainerSettings
 
 
-def run_costs(config: RunConfig, rows: Rows, cache: Cache) -> list[StageCost]:
-    """Return what each stage of a run costs, as if nothing were cached.
+def print_run_costs(experiments: Iterable[Experiment]) -> None:
+    """Print what some runs would cost together, from their pools' own rows where those are read.
+
+    Runs of another model, pool or trainer have a page of their own.
+    """
+    pages: dict[Page, list[Experiment]] = {}
+    for experiment in experiments:
+        config = experiment.config
+        rows = rows_of(config, experiment.graph, experiment.cache)
+        page = Page(counts(config.model, config.lora), rows, config.trainer)
+        pages.setdefault(page, []).append(experiment)
+    for page, runs in pages.items():
+        stages = run_costs(((run.config, page.rows) for run in runs), runs[0].cache)
+        print_costs(stages, page.counts, page.rows.assumed, page.trainer, len(runs))
+
+
+def run_costs(runs: Iterable[tuple[RunConfig, Rows]], cache: Cache) -> list[StageCost]:
+    """Return what each stage of some runs costs, as if nothing were cached; what they share, once.
 
     Raises `ConfigError` for settings that cannot go together, or a model of unknown shape.
     """
+    work: dict[tuple[str, Sizes], Step] = {}
+    for config, rows in runs:
+        sizes = sizes_of(config, rows)
+        for step in steps_of(config, cache):
+            work.setdefault((step.fingerprint, sizes), step)
+    return costs_of((step, sizes) for (_, sizes), step in work.items())
+
+
+def sizes_of(config: RunConfig, rows: Rows) -> Sizes:
+    """Return the sizes of a run: its rows, and the shapes of its models."""
     chooser = config.selection_model or config.model
+    weights = counts(chooser, config.lora)
     shape = chooser.shape or {}
     drawn = config.targets.build
-    sizes = Sizes(
+    return Sizes(
         rows=rows.assumed.rows,
         target_rows=sum(drawn.values()) or TARGET_ROWS,
         tasks=len(config.targets.tasks or drawn) or TARGET_TASKS,
         tokens=rows.assumed.tokens,
         image_share=rows.image_share,
-        chooser=counts(chooser, config.lora),
+        chooser=weights,
         trained=counts(config.model, config.lora),
         image_tokens=shape["image_tokens"],
         layers=shape["layers"],
         hidden=shape["hidden"],
     )
-    return costs_of(steps_of(config, cache), sizes)
 
 
 def steps_of(config: RunConfig, cache: Cache) -> Sequence[Step]:

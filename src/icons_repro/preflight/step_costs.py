@@ -86,13 +86,13 @@ class Sizes:
         return self.rows
 
 
-def costs_of(steps: Iterable[Step], sizes: Sizes) -> list[StageCost]:
+def costs_of(work: Iterable[tuple[Step, Sizes]]) -> list[StageCost]:
     """Return the cost of each kind of step, in the order of work; what costs nothing is left out.
 
     Steps of one kind, such as the gradients after each epoch, are one line.
     """
     found: dict[str, StageCost] = {}
-    for step in steps:
+    for step, sizes in work:
         new = cost(step, sizes)
         if new is not None:
             old = found.get(new.stage)
