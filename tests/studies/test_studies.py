@@ -14,6 +14,7 @@ from icons_repro.studies.__main__ import main
 from icons_repro.studies.analysis import analyse
 from icons_repro.studies.rows import Row, merged, read, write
 from icons_repro.studies.study import Study
+from icons_repro.studies.tables import tables
 
 BENCHMARKS = ("tiny_gqa", "tiny_vqa")
 POOLS = range(201, 209)
@@ -78,6 +79,34 @@ def test_the_difference_is_the_paired_t_test_over_pools() -> None:
     interval = expected.confidence_interval()
     assert pair.p_value == pytest.approx(expected.pvalue, rel=1e-6)
     assert pair.difference.interval() == pytest.approx((interval.low, interval.high), rel=1e-6)
+
+
+def test_a_difference_that_stands_on_one_benchmark_is_shown_to() -> None:
+    rng = np.random.default_rng(1)
+    lopsided = [
+        row(r.selector, r.pool_seed, [dict(r.scores)["tiny_gqa"] + 4, 30 + rng.normal()])
+        if r.selector == "icons"
+        else r
+        for r in study_rows(gain=0.0)
+    ]
+    (pair,) = analyse(lopsided, ["random"]).pairs
+    assert pair.difference.value < 0
+    assert pair.apart["tiny_gqa"].interval()[0] > 0 > pair.apart["tiny_vqa"].interval()[1]
+    assert pair.without["tiny_vqa"] == pair.apart["tiny_gqa"]  # of two, the other one
+    assert pair.difference.value == pytest.approx(
+        np.mean([pair.apart[name].value for name in BENCHMARKS])
+    )
+    shown = [table.markdown() for table in tables(analyse(lopsided, ["random"]))]
+    (alone,) = (text for text in shown if "on each benchmark" in text)
+    (without,) = (text for text in shown if "over all but one" in text)
+    signs = [[cell[0] + cell[-1] for cell in line_of(text)] for text in (alone, without)]
+    assert signs == [["+*", "-*"], ["-*", "+*"]]
+
+
+def line_of(table: str) -> list[str]:
+    """The figures of the method's line."""
+    (line,) = (line for line in table.splitlines() if line.startswith("| icons"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
 def test_seeds_of_one_pool_are_one_observation() -> None:

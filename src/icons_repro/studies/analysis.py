@@ -34,6 +34,8 @@ class Method:
     budget: float
     by_pool: Mapping[str, tuple[float, float]]
     """Rel. and above blind of each pool, means over its seeds."""
+    apart: Mapping[str, Mapping[str, float]]
+    """Above blind of each pool on each benchmark."""
     relative: Estimate
     above_blind: Estimate
     benchmarks: Mapping[str, Estimate]
@@ -54,6 +56,10 @@ class Paired:
     needed: int | None
     """How many pools would find a difference of this size in 4 of 5 trials; None: it cannot be told
     or no number would."""
+    apart: Mapping[str, Estimate]
+    """The difference on each benchmark alone."""
+    without: Mapping[str, Estimate]
+    """The difference with one benchmark left out of the mean: does it stand on one alone?"""
 
 
 @dataclass
@@ -151,19 +157,22 @@ def _shares(
     full: Mapping[Place, Mapping[str, float]],
     blind: Mapping[Place, Mapping[str, float]],
     found: Findings,
-) -> dict[str, tuple[float, float]]:
-    """Return Rel. and above blind of each pool."""
-    values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+) -> dict[str, tuple[float, dict[str, float]]]:
+    """Return Rel. of each pool, and above blind on each benchmark, means over its seeds."""
+    values: dict[str, list[tuple[float, list[float]]]] = defaultdict(list)
     for row in members:
         scores, whole, floor = dict(row.scores), full[_place(row)], blind[_place(row)]
         if missing := [name for name in found.over if name not in scores]:
             found.notes.append(f"{_called(row)}: no score on {', '.join(missing)}")
             continue
-        relative = [scores[n] / whole[n] for n in found.over]
-        above = [(scores[n] - floor[n]) / (whole[n] - floor[n]) for n in found.over]
-        values[row.pool].append((100 * _mean(relative), 100 * _mean(above)))
+        relative = 100 * _mean([scores[n] / whole[n] for n in found.over])
+        above = [100 * (scores[n] - floor[n]) / (whole[n] - floor[n]) for n in found.over]
+        values[row.pool].append((relative, above))
     return {
-        pool: (_mean([r for r, _ in each]), _mean([a for _, a in each]))
+        pool: (
+            _mean([relative for relative, _ in each]),
+            {n: _mean([above[i] for _, above in each]) for i, n in enumerate(found.over)},
+        )
         for pool, each in values.items()
     }
 
@@ -173,16 +182,18 @@ def _method(
     budget: float,
     regime: str,
     members: Sequence[Row],
-    shares: Mapping[str, tuple[float, float]],
+    shares: Mapping[str, tuple[float, Mapping[str, float]]],
 ) -> Method:
     kept = [row for row in members if row.pool in shares]
     pools = [row.pool for row in kept]
     benchmarks = dict.fromkeys(n for row in kept for n, _ in row.scores)
     scores = [dict(row.scores) for row in kept]
+    by_pool = {pool: (rel, _mean([*above.values()])) for pool, (rel, above) in shares.items()}
     return Method(
-        name, regime, budget, shares,
-        relative=estimate([relative for relative, _ in shares.values()]),
-        above_blind=estimate([above for _, above in shares.values()]),
+        name, regime, budget, by_pool,
+        apart={pool: above for pool, (_, above) in shares.items()},
+        relative=estimate([relative for relative, _ in by_pool.values()]),
+        above_blind=estimate([above for _, above in by_pool.values()]),
         benchmarks={
             n: estimate([one[n] for one in scores], None, pools)
             for n in benchmarks if all(n in one for one in scores)
@@ -195,18 +206,36 @@ def _against(methods: Sequence[Method], rival: str) -> list[Paired]:
     for theirs in (m for m in methods if m.name == rival):
         at = (theirs.regime, theirs.budget)
         beside = [m for m in methods if (m.regime, m.budget) == at and m is not theirs]
-        found = {}
-        for mine in beside:
-            if both := [pool for pool in mine.by_pool if pool in theirs.by_pool]:
-                found[mine.name] = estimate(
-                    [mine.by_pool[pool][1] - theirs.by_pool[pool][1] for pool in both]
+        found = {
+            mine.name: (mine, _difference(mine, theirs))
+            for mine in beside
+            if mine.by_pool.keys() & theirs.by_pool.keys()
+        }
+        corrected = holm({name: difference.p_value for name, (_, difference) in found.items()})
+        for name, (mine, d) in found.items():
+            over = list(next(iter(mine.apart.values())))
+            pairs.append(
+                Paired(
+                    name, rival, *at, d, corrected[name], pools_needed(d),
+                    apart={n: _difference(mine, theirs, [n]) for n in over},
+                    without={
+                        n: _difference(mine, theirs, [m for m in over if m != n])
+                        for n in over if len(over) > 1
+                    },
                 )
-        corrected = holm({name: difference.p_value for name, difference in found.items()})
-        pairs += [
-            Paired(name, rival, theirs.regime, theirs.budget, d, corrected[name], pools_needed(d))
-            for name, d in found.items()
-        ]
+            )  # fmt: skip
     return pairs
+
+
+def _difference(mine: Method, theirs: Method, over: Sequence[str] | None = None) -> Estimate:
+    """Return above blind of one method minus another's, on some benchmarks or on all."""
+    return estimate(
+        [
+            _mean([mine.apart[pool][n] - theirs.apart[pool][n] for n in over or mine.apart[pool]])
+            for pool in mine.by_pool
+            if pool in theirs.by_pool
+        ]
+    )
 
 
 def _missing(found: Findings) -> list[str]:

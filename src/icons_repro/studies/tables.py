@@ -22,7 +22,7 @@ def tables(found: Findings) -> list[Cells]:
         made.append(_methods(title, methods, found.over))
         pairs = [p for p in found.pairs if (p.regime, p.budget) == (regime, budget)]
         for rival in dict.fromkeys(p.b for p in pairs):
-            made.append(_pairs(title, rival, [p for p in pairs if p.b == rival]))
+            made += _pairs(title, rival, [p for p in pairs if p.b == rival])
         made.append(_benchmarks(title, methods))
     return made
 
@@ -35,7 +35,8 @@ def _methods(title: str, methods: Sequence[Method], over: Sequence[str]) -> Cell
     return Cells(title, ("method", "pools", "Rel. %", "above blind %"), rows, notes)
 
 
-def _pairs(title: str, rival: str, pairs: Sequence[Paired]) -> Cells:
+def _pairs(title: str, rival: str, pairs: Sequence[Paired]) -> list[Cells]:
+    """Return the differences, then the same on each benchmark and with each left out."""
     rows = tuple(
         (p.a, signed(p.difference), chance_text(p.difference), p_text(p.p_value),
          str(p.needed) if p.needed else DASH)
@@ -46,7 +47,19 @@ def _pairs(title: str, rival: str, pairs: Sequence[Paired]) -> Cells:
         "pools needed: to find a difference of this size in 4 of 5 trials",
     )
     headings = ("method", f"minus {rival}", "P(better)", "p", "pools needed")
-    return Cells(f"{title}: against {rival}", headings, rows, notes)
+    names = list(dict.fromkeys(name for p in pairs for name in p.apart))
+    heads = ("method", *(name.removeprefix("tiny_") for name in names))
+    alone = ("* the 95% interval leaves out zero; not corrected for how many there are",)
+    least = ("a difference that changes sign stands on one benchmark", *alone)
+    title = f"{title}: against {rival}"
+    return [
+        Cells(title, headings, rows, notes),
+        Cells(f"{title}, on each benchmark", heads,
+              tuple((p.a, *(_marked(p.apart[n]) for n in names)) for p in pairs), alone),
+        Cells(f"{title}, over all but one", heads,
+              tuple((p.a, *(_marked(p.without[n]) for n in names)) for p in pairs if p.without),
+              least),
+    ]  # fmt: skip
 
 
 def _benchmarks(title: str, methods: Sequence[Method]) -> Cells:
@@ -54,6 +67,11 @@ def _benchmarks(title: str, methods: Sequence[Method]) -> Cells:
     rows = tuple((m.name, *(_mean(m.benchmarks.get(name)) for name in names)) for m in methods)
     headings = ("method", *(name.removeprefix("tiny_") for name in names))
     return Cells(f"{title}: mean scores", headings, rows)
+
+
+def _marked(found: Estimate) -> str:
+    low, high = found.interval()
+    return f"{found.value:+.0f}{'*' if low > 0 or high < 0 else ''}"
 
 
 def _value(found: Estimate) -> str:
