@@ -10,6 +10,7 @@ from icons_repro.config.checks import typed
 from icons_repro.core.cache import Cache
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import LoraSettings, ModelSettings, TrainerSettings
+from icons_repro.experiment import Experiment
 from icons_repro.preflight.cost import (
     DEVICES,
     StageCost,
@@ -19,6 +20,7 @@ from icons_repro.preflight.cost import (
     memory_by_work,
 )
 from icons_repro.preflight.cost_table import Assumptions, print_costs
+from icons_repro.preflight.plan import plan_runs
 from icons_repro.preflight.run_cost import Rows, run_costs
 
 SEVEN = {
@@ -192,3 +194,14 @@ def test_memory_follows_bits_and_devices() -> None:
     work = memory_by_work(n, replace(GPU, bits=4))
     assert work["evaluation"] == pytest.approx(whole + 2 * n.projector)
     assert work["gradients"] < work["training"] < work["evaluation"]
+
+
+def test_a_model_of_unknown_shape_leaves_a_plan_without_its_cost(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in (["model=hf", "model.folder=x/y"], ["+model@selection_model=tiny"]):
+        config = typed(composed("setup=llava_665k", *one))
+        plan_runs([Experiment(config, Cache(NOWHERE / "cache"))])
+        assert "PFLOP" not in capsys.readouterr().out
+        assert "there is no cost to show: model.shape is not set" in caplog.text
+        caplog.clear()

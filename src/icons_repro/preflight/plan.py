@@ -15,7 +15,7 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step, ordered
 from icons_repro.engine.ledger import Ledger
 from icons_repro.experiment import Experiment
-from icons_repro.preflight.run_cost import print_run_costs
+from icons_repro.preflight.run_cost import has_shapes, print_run_costs
 from icons_repro.training.stage import check_batches
 
 log = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 def plan_runs(experiments: Sequence[Experiment]) -> None:
     """Print every step of the runs' union; at the paper's scale, first what all would cost."""
-    print_run_costs([e for e in experiments if e.config.model.shape])
+    print_run_costs([e for e in experiments if has_shapes(e.config)])
     goals: list[Step] = []
     unnamed: dict[str, None] = {}
     for experiment in experiments:
-        if experiment.config.scale == "paper" and not experiment.config.model.shape:
+        if experiment.config.scale == "paper" and not has_shapes(experiment.config):
             unnamed["there is no cost to show: model.shape is not set (docs/models.md)"] = None
         try:
             goals += experiment.goals()

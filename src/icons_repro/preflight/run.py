@@ -27,7 +27,7 @@ from icons_repro.preflight.machine import (
     check_memory,
     check_versions,
 )
-from icons_repro.preflight.run_cost import NO_ROWS, rows_of, run_costs
+from icons_repro.preflight.run_cost import NO_ROWS, has_shapes, rows_of, run_costs
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 
@@ -188,7 +188,7 @@ def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
 
 def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
     """Compare disk, memory and devices with the plan's arithmetic, where the shape is known."""
-    if config.model.shape is None:
+    if not has_shapes(config):
         return check_devices(config.trainer, {})
     n = counts(config.model, config.lora)
     try:

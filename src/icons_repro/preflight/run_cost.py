@@ -65,6 +65,11 @@ def print_run_costs(experiments: Iterable[Experiment]) -> None:
         print_costs(stages, page.counts, page.rows.assumed, page.trainer, len(runs))
 
 
+def has_shapes(config: RunConfig) -> bool:
+    """Whether the shapes of all of a run's models are known."""
+    return all(model.shape for model in (config.model, config.selection_model) if model)
+
+
 def run_costs(runs: Iterable[tuple[RunConfig, Rows]], cache: Cache) -> list[StageCost]:
     """Return what each stage of some runs costs, as if nothing were cached; what they share, once.
 
