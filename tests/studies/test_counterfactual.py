@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from icons_repro.core.errors import DataError
-from icons_repro.studies.counterfactual import Loss, Predicted, findings, main, spearman
+from icons_repro.report.cells import DASH
+from icons_repro.studies.counterfactual import (
+    Loss,
+    Predicted,
+    findings,
+    main,
+    names_of,
+    spearman,
+)
 from icons_repro.studies.csv_rows import read_rows, write_rows
 
 TASKS = ("tiny_gqa", "tiny_vqa")
@@ -40,10 +50,37 @@ def test_the_rank_correlation_is_scipys_column_by_column_ties_included() -> None
 def test_a_source_that_knows_scores_near_the_ceiling_and_one_that_guesses_near_zero() -> None:
     table, _ = findings(*measured())
     score = {row[0]: float(row[1].split()[0]) for row in table.rows}
-    assert next(iter(score)) == "ceiling: another seed"
+    assert list(score)[:2] == ["ceiling: a perfect score", "the same, by another seed"]
     assert score["knowing"] > 0.9
     assert abs(score["guessing"]) < 0.35
-    assert score["ceiling: another seed"] > 0.9
+    assert score["ceiling: a perfect score"] > score["the same, by another seed"] > 0.9
+
+
+def test_a_perfect_score_reaches_the_ceiling_which_one_noisy_twin_does_not() -> None:
+    """Two trainings of equal noise and worth agree by .5; the worth itself by sqrt(2/3)."""
+    table, _ = findings(*measured(subsets=1500, noise=1.0))
+    score = {row[0]: float(row[1].split()[0]) for row in table.rows}
+    assert score["the same, by another seed"] == pytest.approx(0.5, abs=0.05)
+    assert score["ceiling: a perfect score"] == pytest.approx((2 / 3) ** 0.5, abs=0.04)
+    assert score["knowing"] == pytest.approx(score["ceiling: a perfect score"], abs=0.05)
+
+
+def test_sources_are_compared_with_gradients_over_the_same_subsets() -> None:
+    losses, predicted = measured()
+    renamed = [replace(p, source=p.source.replace("guessing", "gradients")) for p in predicted]
+    table, _ = findings(losses, renamed)
+    rows = {row[0]: row[2] for row in table.rows}
+    assert rows["gradients"] == "+0.00 ±0.00"
+    assert rows["knowing"].startswith("+")
+    assert rows["knowing"].endswith("*")
+    assert rows["ceiling: a perfect score"] == DASH
+
+
+def test_a_source_is_named_by_what_it_does_not_share_with_most() -> None:
+    plain = {"projection.dim": 5120, "selector.rule": "vote"}
+    methods = [plain, {**plain, "influence": "rds"}, {**plain, "projection.dim": 64}, plain]
+    runs = [SimpleNamespace(method=method) for method in methods]
+    assert names_of(runs) == ["gradients", "rds", "gradients, projection.dim=64", "gradients"]
 
 
 def test_too_few_subsets_are_refused_by_number() -> None:

@@ -3,8 +3,8 @@
     LDS_t = Spearman over random subsets S of ( sum_{i in S} I_t(i),  -loss_t(model trained on S) )
 
 the linear datamodelling score (Park et al. 2023, section 2) of one target task; loss_t is the mean
-answer cross-entropy of the task's validation rows. The ceiling is the Spearman correlation between
-the losses of the same subsets trained by another seed: no score can be expected above it.
+answer cross-entropy of the task's validation rows, averaged over training seeds. The same subsets
+trained by another seed say how much of it is luck, and so how much a perfect score would reach.
 
 python -m icons_repro.studies.counterfactual FOLDER [--add RUNS]
 """
@@ -12,7 +12,7 @@ python -m icons_repro.studies.counterfactual FOLDER [--add RUNS]
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,8 @@ from icons_repro.core.files import read_json, write_text
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.types import InfluenceMatrix
 from icons_repro.influence.consensus import merge_subtasks
-from icons_repro.report.cells import Cells
-from icons_repro.report.runs import SweepRun, collect, distinguishing, frozen
+from icons_repro.report.cells import DASH, Cells
+from icons_repro.report.runs import SOURCE, SweepRun, collect
 from icons_repro.studies.csv_rows import read_rows, write_rows
 
 LOSSES, SCORES, TABLES = "losses.csv", "predicted.csv", "results.md"
@@ -155,12 +155,62 @@ def predictions(
 
 
 def names_of(scored: Sequence[SweepRun]) -> list[str]:
-    """Name the sources by what tells them apart; runs of one matrix have one name."""
-    skip = ("selector.", "finetune.")
+    """Name the sources, each with the settings in which it is not as most of them are."""
+    skip = ("selector.", "finetune.", f"{SOURCE}.")
     settings = [
-        frozen({k: v for k, v in run.method.items() if not k.startswith(skip)}) for run in scored
+        {k: str(v) for k, v in run.method.items() if not k.startswith(skip)} for run in scored
     ]
-    return [distinguishing(own, settings) or "gradients" for own in settings]
+    usual = {
+        key: Counter(own.get(key) for own in settings).most_common(1)[0][0]
+        for key in sorted({key for own in settings for key in own} - {SOURCE})
+    }
+    return [
+        ", ".join(
+            [
+                own.get(SOURCE, "gradients"),
+                *(f"{key}={own.get(key)}" for key in usual if own.get(key) != usual[key]),
+            ]
+        )
+        for own in settings
+    ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The score of one source: of each task `[T]`, and its bootstrap replicates `[R, T]`."""
+
+    name: str
+    tasks: np.ndarray
+    draws: np.ndarray
+
+    @property
+    def mean(self) -> str:
+        """Return "+0.31 ±0.10": the mean over tasks and half of its interval."""
+        return f"{self.tasks.mean():+.2f} ±{_half(self.draws):.2f}"
+
+    def minus(self, other: Line) -> str:
+        """Return the difference of the means, over the same drawn subsets; starred if clear."""
+        draws = self.draws - other.draws
+        low, high = np.nanquantile(draws.mean(axis=1), (0.025, 0.975))
+        star = "*" if low > 0 or high < 0 else ""
+        return f"{self.tasks.mean() - other.tasks.mean():+.2f} ±{_half(draws):.2f}{star}"
+
+    def ceiling(self, seeds: int) -> Line:
+        """Return what a score without error would reach, if these are two trainings' correlations.
+
+        sqrt(n r / (1 + (n - 1) r)): the square root of the reliability of the mean of n trainings
+        (Spearman 1910, Brown 1910).
+        """
+
+        def reached(r: np.ndarray) -> np.ndarray:
+            kept = np.clip(r, 0.0, 1.0)
+            return np.sqrt(seeds * kept / (1 + (seeds - 1) * kept))
+
+        return Line("ceiling: a perfect score", reached(self.tasks), reached(self.draws))
+
+
+def _half(draws: np.ndarray) -> float:
+    return float(np.ptp(np.nanquantile(draws.mean(axis=1), (0.025, 0.975))) / 2)
 
 
 def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cells]:
@@ -170,24 +220,33 @@ def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cel
         raise DataError("no model has been measured yet: use --add.")
     truth = [_by_key(r for r in losses if r.train_seed == seed) for seed in seeds]
     tasks = sorted({r.task for r in losses})
-    lines = []
+    sources = []
     for source in dict.fromkeys(p.source for p in predicted):
         sums = {(p.selection, p.task): p.sum for p in predicted if p.source == source}
-        lines.append((source, _line(sums, _mean_loss(truth), tasks)))
-    lines.sort(key=lambda line: -line[1][0][0])
+        sources.append(_line(source, sums, _mean_loss(truth), tasks))
+    sources.sort(key=lambda line: -line.tasks.mean())
+    bounds = []
     if len(seeds) > 1:
         other = {key: -value for key, value in truth[1].items()}
-        lines.insert(0, ("ceiling: another seed", _line(other, truth[0], tasks)))
+        twin = _line("the same, by another seed", other, truth[0], tasks)
+        bounds = [twin.ceiling(len(seeds)), twin]
+    usual = next((line for line in sources if line.name == "gradients"), None)
     count = len({r.selection for r in losses})
     notes = (
-        f"{count} random subsets, losses averaged over training seeds {seeds} but for the ceiling",
-        "± is half of the 95% interval over subsets (bootstrap)",
+        f"{count} random subsets, losses averaged over training seeds {seeds}",
+        "± is half of the 95% interval over subsets (bootstrap); * leaves out zero",
     )
-    means = tuple((name, f"{mean:+.2f} ±{half:.2f}") for name, [(mean, half), *_] in lines)
-    each = tuple((name, *(f"{value:+.2f}" for value, _ in cells)) for name, [_, *cells] in lines)
+    means = tuple(
+        (line.name, line.mean, line.minus(usual) if usual and line in sources else DASH)
+        for line in [*bounds, *sources]
+    )
+    each = tuple(
+        (line.name, *(f"{value:+.2f}" for value in line.tasks)) for line in [*bounds, *sources]
+    )
     heads = ("source", *(task.removeprefix("tiny_") for task in tasks))
+    columns = ("source", "mean of the tasks", "minus gradients")
     return [
-        Cells("linear datamodelling score", ("source", "mean of the tasks"), means, notes),
+        Cells("linear datamodelling score", columns, means, notes),
         Cells("linear datamodelling score by task", heads, each),
     ]
 
@@ -205,25 +264,17 @@ def _mean_loss(truth: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
 
 
 def _line(
-    predicted: Mapping[Key, float], losses: Mapping[Key, float], tasks: Sequence[str]
-) -> list[tuple[float, float]]:
-    """Return the mean over tasks, then each task: Spearman and half of its interval."""
+    name: str, predicted: Mapping[Key, float], losses: Mapping[Key, float], tasks: Sequence[str]
+) -> Line:
+    """Return each task's Spearman; the draws of subsets are the same for all lines."""
     subsets = sorted({s for s, _ in predicted} & {s for s, _ in losses})
     if len(subsets) < FEWEST:
         raise DataError(f"{len(subsets)} subsets have both a prediction and a loss: too few.")
     score = np.array([[predicted[s, t] for t in tasks] for s in subsets])
     gain = np.array([[-losses[s, t] for t in tasks] for s in subsets])
-    rng = np.random.default_rng(0)
-    draws = [
-        spearman(score[rows], gain[rows])
-        for rows in rng.integers(0, len(subsets), (RESAMPLES, len(subsets)))
-    ]
-    found = spearman(score, gain)
-    spread = np.array(draws)
-    halves = [np.ptp(np.nanquantile(column, (0.025, 0.975))) / 2 for column in spread.T]
-    overall = np.ptp(np.nanquantile(spread.mean(axis=1), (0.025, 0.975))) / 2
-    values = [float(found.mean()), *map(float, found)]
-    return list(zip(values, [float(overall), *map(float, halves)], strict=True))
+    drawn = np.random.default_rng(0).integers(0, len(subsets), (RESAMPLES, len(subsets)))
+    draws = np.array([spearman(score[rows], gain[rows]) for rows in drawn])
+    return Line(name, spearman(score, gain), draws)
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
