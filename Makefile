@@ -45,6 +45,7 @@ bench: setup ## Measure speed and memory, stage by stage
 
 STUDIES := $(dir $(wildcard experiments/*/study.yaml))
 DRAWN := $(if $(RERUN),$(STUDIES),$(filter $(STUDIES),$(dir $(wildcard experiments/*/results.csv))))
+PREDICTED := $(dir $(wildcard experiments/counterfactual/losses.csv))
 MAPPED := $(wildcard experiments/consensus_map/results.csv)
 
 base: setup ## Make both tiny bases anew and compare them with those that ship (half an hour)
@@ -53,6 +54,7 @@ base: setup ## Make both tiny bases anew and compare them with those that ship (
 
 experiments: setup ## Tables and figures of experiments/ from their results.csv; RERUN=1 runs what they lack (hours)
 	$(if $(DRAWN),$(BIN)/python -m icons_repro.studies $(if $(RERUN),--run) $(DRAWN))
+	$(if $(PREDICTED),$(BIN)/python -m icons_repro.studies.counterfactual $(PREDICTED))
 	$(BIN)/python -m icons_repro.studies.paper_figures experiments/paper_figures $(if $(RERUN),--run)
 	$(if $(RERUN)$(MAPPED),$(BIN)/python -m icons_repro.studies.consensus_map experiments/consensus_map $(if $(RERUN),--run))
 
