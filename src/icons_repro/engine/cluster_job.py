@@ -11,7 +11,7 @@ from pathlib import Path
 from submitit.helpers import DelayedSubmission
 
 from icons_repro.core.stop import STOPPED
-from icons_repro.engine.logs import last_words
+from icons_repro.engine.logs import cause_in
 from icons_repro.step import LEFT_TO_OTHERS
 
 UNTIL_KILLED = 3600
@@ -53,7 +53,7 @@ class ChainJob:
                 time.sleep(UNTIL_KILLED)
             if code > 0:
                 break  # it failed; only what was killed is tried again
-        raise StepFailedError(f"{file}: {last_words(log)} (exit code {code})")
+        raise StepFailedError(f"{file}: {cause_in(log)} (exit code {code})")
 
     def _run(self, file: str, log: Path, options: list[str]) -> int:
         command = [sys.executable, "-m", "icons_repro.step", file, "--cache", self.cache]

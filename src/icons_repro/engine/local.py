@@ -29,7 +29,7 @@ from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.step_json import from_json
 from icons_repro.core.stop import STOPPED, born_deaf
 from icons_repro.engine.ledger import Ledger, State
-from icons_repro.engine.logs import describe, last_words, log_of
+from icons_repro.engine.logs import cause_in, describe, log_of
 from icons_repro.engine.resources import Resources, Table, check_gpus, local_gpus, of_step
 from icons_repro.engine.screen import Screen
 from icons_repro.step import LEFT_TO_OTHERS, make
@@ -173,7 +173,7 @@ class LocalExecutor:
             log.info("%s: %s; it is tried again", step.name, _how(code))
             ledger.states[fp] = State.waiting
         elif ledger.state(step) is not State.failed:
-            ledger.fail(step, _how(code) if code < 0 else _cause(path), path)
+            ledger.fail(step, _how(code) if code < 0 else cause_in(path), path)
         return task.gpus
 
 
@@ -190,10 +190,6 @@ def _how(code: int) -> str:
     if code < 0:
         return f"its process was killed ({signal.Signals(-code).name})"
     return "its process was told to stop" if code == STOPPED else f"exit code {code}"
-
-
-def _cause(path: Path) -> str:
-    return last_words(path).removeprefix("Error: ") or "it ended without a word"
 
 
 def _stop(running: list[Task]) -> None:

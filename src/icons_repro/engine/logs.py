@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from icons_repro.core.cache import Cache
@@ -23,10 +24,17 @@ def describe(cache: Cache, step: Step) -> Path:
     return path
 
 
-def last_words(log: Path, lines: int = 1) -> str:
-    """Return the last lines that a log says, for a table."""
+ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception|Interrupt)): ")
+
+
+def cause_in(log: Path) -> str:
+    """Return what a step failed of: the last error in its log, or the last line if it names none.
+
+    Workers that share a step share its log, so what comes last may be another one's progress.
+    """
     try:
-        text = log.read_text(errors="replace").strip().splitlines()
+        lines = log.read_text(errors="replace").strip().splitlines()
     except FileNotFoundError:
-        return ""
-    return "\n".join(line.strip() for line in text[-lines:])
+        lines = []
+    said = [line for line in lines if ERROR.match(line)] or lines
+    return said[-1].strip().removeprefix("Error: ") if said else "it ended without a word"
