@@ -104,11 +104,8 @@ def memory_by_part(n: Counts, trainer: TrainerSettings) -> dict[str, float]:
     trained; of a quantized one the layers are small, and head, tower and embeddings are not.
     """
     devices = trainer.devices * trainer.num_nodes if trainer.strategy == "fsdp2" else 1
-    layers = n.language - n.head
-    each = QUANTIZED[trainer.bits] if trainer.bits else BYTES[trainer.model_dtype]
-    whole = BYTES[trainer.model_dtype] * (n.frozen - layers)
     return {
-        "frozen weights": each * layers / devices + whole,
+        "frozen weights": _frozen_bytes(n, trainer, devices),
         "adapter, its gradient and moments": ADAM_BYTES * n.adapter / devices,
         "projector, its gradient and moments": ADAM_BYTES * n.projector / devices,
     }
@@ -119,14 +116,18 @@ def memory_by_work(n: Counts, trainer: TrainerSettings) -> dict[str, float]:
 
     Gradients and features are taken of a whole model, and an adapter is merged into full weights.
     """
-    layers = n.language - n.head
-    each = QUANTIZED[trainer.bits] if trainer.bits else BYTES[trainer.model_dtype]
-    full = BYTES[trainer.model_dtype]
     return {
         "training": sum(memory_by_part(n, trainer).values()),
-        "gradients": each * layers + full * (n.frozen - layers) + 4.0 * (n.adapter + n.projector),
-        "evaluation": full * (n.frozen + n.projector),
+        "gradients": _frozen_bytes(n, trainer) + 4.0 * (n.adapter + n.projector),
+        "evaluation": BYTES[trainer.model_dtype] * (n.frozen + n.projector),
     }
+
+
+def _frozen_bytes(n: Counts, trainer: TrainerSettings, devices: int = 1) -> float:
+    """Bytes of the frozen weights on one device of those that share the layers."""
+    full, layers = BYTES[trainer.model_dtype], n.language - n.head
+    each = QUANTIZED[trainer.bits] if trainer.bits else full
+    return each * layers / devices + full * (n.frozen - layers)
 
 
 def hours(petaflops: float, device: Device, utilisation: float = UTILISATION) -> float:

@@ -220,10 +220,11 @@ def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cel
         raise DataError("no model has been measured yet: use --add.")
     truth = [_by_key(r for r in losses if r.train_seed == seed) for seed in seeds]
     tasks = sorted({r.task for r in losses})
+    mean_loss = _mean_loss(truth)
     sources = []
     for source in dict.fromkeys(p.source for p in predicted):
         sums = {(p.selection, p.task): p.sum for p in predicted if p.source == source}
-        sources.append(_line(source, sums, _mean_loss(truth), tasks))
+        sources.append(_line(source, sums, mean_loss, tasks))
     sources.sort(key=lambda line: -line.tasks.mean())
     bounds = []
     if len(seeds) > 1:
@@ -236,9 +237,9 @@ def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cel
         f"{count} random subsets, losses averaged over training seeds {seeds}",
         "± is half of the 95% interval over subsets (bootstrap); * leaves out zero",
     )
-    means = tuple(
-        (line.name, line.mean, line.minus(usual) if usual and line in sources else DASH)
-        for line in [*bounds, *sources]
+    means = (
+        *((line.name, line.mean, DASH) for line in bounds),
+        *((line.name, line.mean, line.minus(usual) if usual else DASH) for line in sources),
     )
     each = tuple(
         (line.name, *(f"{value:+.2f}" for value in line.tasks)) for line in [*bounds, *sources]
