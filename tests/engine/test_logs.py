@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from icons_repro.engine.logs import cause_in
+from icons_repro.engine.logs import cause_in, end_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,14 @@ def test_the_cause_is_the_last_error_whoever_speaks_after_it(
     (tmp_path / "step.log").write_text(said)
     assert cause_in(tmp_path / "step.log") == cause
     assert cause_in(tmp_path / "none.log") == "it ended without a word"
+
+
+def test_an_error_of_an_earlier_attempt_is_not_the_cause(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+    assert end_of(log) == 0
+    log.write_text("gradients ...\nError: the disk is full\n")
+    since = end_of(log)
+    assert cause_in(log, since) == "it ended without a word"
+    with log.open("a") as more:
+        more.write("gradients ...\n")
+    assert cause_in(log, since) == "gradients ..."

@@ -11,7 +11,7 @@ from pathlib import Path
 from submitit.helpers import DelayedSubmission
 
 from icons_repro.core.stop import STOPPED
-from icons_repro.engine.logs import cause_in
+from icons_repro.engine.logs import cause_in, end_of
 from icons_repro.step import LEFT_TO_OTHERS
 
 UNTIL_KILLED = 3600
@@ -45,6 +45,7 @@ class ChainJob:
             self._make(file, Path(log), [])
 
     def _make(self, file: str, log: Path, options: list[str]) -> None:
+        since = end_of(log)
         for _ in range(1 + self.retries):
             code = self._run(file, log, options)
             if code in (0, LEFT_TO_OTHERS):
@@ -53,17 +54,16 @@ class ChainJob:
                 time.sleep(UNTIL_KILLED)
             if code > 0:
                 break  # it failed; only what was killed is tried again
-        raise StepFailedError(f"{file}: {cause_in(log)} (exit code {code})")
+        raise StepFailedError(f"{file}: {cause_in(log, since)} (exit code {code})")
 
     def _run(self, file: str, log: Path, options: list[str]) -> int:
         command = [sys.executable, "-m", "icons_repro.step", file, "--cache", self.cache]
-        cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")
         with log.open("ab") as out:
             self._child = subprocess.Popen(
                 [*command, "--chunks", str(self.chunks), *options],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": cpus},
+                env={**os.environ, "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1")},
             )
             return self._child.wait()
 

@@ -29,7 +29,7 @@ from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.step_json import from_json
 from icons_repro.core.stop import STOPPED, born_deaf
 from icons_repro.engine.ledger import Ledger, State
-from icons_repro.engine.logs import cause_in, describe, log_of
+from icons_repro.engine.logs import cause_in, describe, end_of, log_of
 from icons_repro.engine.resources import Resources, Table, check_gpus, local_gpus, of_step
 from icons_repro.engine.screen import Screen
 from icons_repro.step import LEFT_TO_OTHERS, make
@@ -48,6 +48,8 @@ class Task:
     step: Step
     process: BaseProcess
     gpus: list[str]
+    since: int
+    """Where its words begin in the log."""
 
 
 @dataclass
@@ -91,9 +93,8 @@ class LocalExecutor:
     @contextmanager
     def _server(self) -> Iterator[None]:
         """Share the cores out, and let the server begin its imports."""
-        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
         before = os.environ.get("OMP_NUM_THREADS")
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
         context = multiprocessing.get_context("forkserver")
         # __main__ too, or every process would import the user's script anew
         context.set_forkserver_preload(["__main__", *self.preload])
@@ -143,7 +144,7 @@ class LocalExecutor:
 
     def _spawn(self, step: Step, ledger: Ledger, gpus: list[str], stay: bool = False) -> Task:
         path = log_of(ledger.cache, step)
-        description = describe(ledger.cache, step)
+        description, since = describe(ledger.cache, step), end_of(path)
         context: Any = multiprocessing.get_context("spawn" if step.light else "forkserver")
         process: BaseProcess = context.Process(
             target=run_here,
@@ -152,7 +153,7 @@ class LocalExecutor:
         )
         with born_deaf():
             process.start()
-        return Task(step, process, gpus)
+        return Task(step, process, gpus, since)
 
     def _reap(
         self, task: Task, ledger: Ledger, running: list[Task], tries: dict[str, int]
@@ -173,7 +174,7 @@ class LocalExecutor:
             log.info("%s: %s; it is tried again", step.name, _how(code))
             ledger.states[fp] = State.waiting
         elif ledger.state(step) is not State.failed:
-            ledger.fail(step, _how(code) if code < 0 else cause_in(path), path)
+            ledger.fail(step, _how(code) if code < 0 else cause_in(path, task.since), path)
         return task.gpus
 
 

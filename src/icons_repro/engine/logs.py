@@ -27,14 +27,18 @@ def describe(cache: Cache, step: Step) -> Path:
 ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception|Interrupt)): ")
 
 
-def cause_in(log: Path) -> str:
+def end_of(log: Path) -> int:
+    """Return the bytes that a log has, before more is said."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def cause_in(log: Path, since: int = 0) -> str:
     """Return what a step failed of: the last error in its log, or the last line if it names none.
 
-    Workers that share a step share its log, so what comes last may be another one's progress.
+    Workers that share a step share its log, so what comes last may be another one's progress; what
+    was said before byte `since` is of earlier attempts.
     """
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        lines = []
+    text = log.read_bytes()[since:] if log.exists() else b""
+    lines = text.decode(errors="replace").strip().splitlines()
     said = [line for line in lines if ERROR.match(line)] or lines
     return said[-1].strip().removeprefix("Error: ") if said else "it ended without a word"

@@ -26,7 +26,7 @@ from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import Stopped
 from icons_repro.engine.cluster_job import ChainJob, ReportJob, WorkerJob
 from icons_repro.engine.ledger import JobsLeftError, Ledger, State
-from icons_repro.engine.logs import cause_in, describe, log_of
+from icons_repro.engine.logs import cause_in, describe, end_of, log_of
 from icons_repro.engine.resources import Resources, Table, of_step
 from icons_repro.engine.screen import Screen
 
@@ -130,7 +130,8 @@ class SlurmExecutor:
             job = self._submit_chain(ledger, chain, after)
             for step in chain.steps:
                 jobs[step.fingerprint] = job
-                write_json(self._note(ledger, step), {"job": job, "step": step.name})
+                said = end_of(log_of(ledger.cache, step))
+                write_json(self._note(ledger, step), {"job": job, "step": step.name, "since": said})
         return jobs
 
     def _note(self, ledger: Ledger, step: Step) -> Path:
@@ -210,9 +211,9 @@ class SlurmExecutor:
         # The file system of this node may show an artifact a little later than SLURM the end.
         self._missed[step.fingerprint] = self._missed.get(step.fingerprint, 0) + 1
         if self._missed[step.fingerprint] >= FORGET and begun:
-            words = cause_in(log_of(ledger.cache, step))
+            note, path = read_json(self._note(ledger, step)) or {}, log_of(ledger.cache, step)
             how = f"job {job} ended ({state or 'SLURM no longer knows it'})"
-            ledger.fail(step, f"{words}; {how}", log_of(ledger.cache, step))
+            ledger.fail(step, f"{cause_in(path, note.get('since', 0))}; {how}", path)
 
 
 def chains(ledger: Ledger, table: Table, jobs: Mapping[str, str]) -> list[Chain]:
