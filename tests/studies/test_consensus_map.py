@@ -13,9 +13,9 @@ import pytest
 from scipy import stats
 
 from icons_repro.core.errors import DataError, UserError
-from icons_repro.studies.consensus_map import chosen, main, missing
-from icons_repro.studies.map_design import LEVELS, Cell, cell_of, make_design, read_design
-from icons_repro.studies.map_findings import RULES, MapFindings, findings
+from icons_repro.studies.consensus_map.__main__ import chosen, main, missing
+from icons_repro.studies.consensus_map.design import LEVELS, Cell, cell_of, make_design, read_design
+from icons_repro.studies.consensus_map.findings import RULES, MapFindings, findings
 from icons_repro.studies.rows import Row, write
 
 SHIPPED = Path(__file__).parents[2] / "experiments" / "consensus_map"
@@ -112,7 +112,7 @@ def test_one_cell_alone_is_the_paired_t_test_over_its_pools() -> None:
 
 
 def test_the_interval_over_cells_covers_the_planted_gain_as_often_as_it_says() -> None:
-    from icons_repro.studies.map_findings import estimate
+    from icons_repro.studies.consensus_map.findings import estimate
 
     rng = np.random.default_rng(1)
     covered = 0

@@ -12,14 +12,10 @@ from scipy import stats
 
 from icons_repro.core.errors import DataError
 from icons_repro.report.cells import DASH
-from icons_repro.studies.counterfactual import (
-    Loss,
-    Predicted,
-    findings,
-    main,
-    names_of,
-    spearman,
-)
+from icons_repro.studies.counterfactual.__main__ import main
+from icons_repro.studies.counterfactual.losses import Loss
+from icons_repro.studies.counterfactual.predictions import Predicted, names_of
+from icons_repro.studies.counterfactual.score import findings, spearman
 from icons_repro.studies.csv_rows import read_rows, write_rows
 
 TASKS = ("tiny_gqa", "tiny_vqa")

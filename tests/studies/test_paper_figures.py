@@ -12,10 +12,10 @@ import pytest
 
 from icons_repro.core.errors import UserError
 from icons_repro.studies.csv_rows import write_rows
-from icons_repro.studies.paper_figure import figures_of
-from icons_repro.studies.paper_figures import chosen, main
+from icons_repro.studies.paper_figures.__main__ import chosen, main
+from icons_repro.studies.paper_figures.figure import figures_of
+from icons_repro.studies.paper_figures.shared import Shared
 from icons_repro.studies.rows import Row, write
-from icons_repro.studies.shared import Shared
 from icons_repro.studies.sweeps import jobs_of
 
 SHIPPED = Path(__file__).parents[2] / "experiments" / "paper_figures"

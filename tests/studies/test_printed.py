@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from icons_repro.core.errors import DataError
-from icons_repro.studies.printed import TABLES, cells, read_table, rows_of
-from icons_repro.studies.printed_charts import charts
+from icons_repro.studies.paper_figures.printed import TABLES, cells, read_table, rows_of
+from icons_repro.studies.paper_figures.printed_charts import charts
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "paper_figures" / "paper"
 MAIN, RULES, UNSEEN, TRANSFER = TABLES

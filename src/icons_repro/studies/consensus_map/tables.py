@@ -7,9 +7,9 @@ from collections import Counter
 
 from icons_repro.report.cells import DASH, MARKS, Cells, signed
 from icons_repro.report.lines import RANDOM
-from icons_repro.studies.map_charts import TITLES, level_text
-from icons_repro.studies.map_design import LEVELS
-from icons_repro.studies.map_findings import ALL, RULES, VOTE, Level, MapFindings, Trend
+from icons_repro.studies.consensus_map.charts import TITLES, level_text
+from icons_repro.studies.consensus_map.design import LEVELS
+from icons_repro.studies.consensus_map.findings import ALL, RULES, VOTE, Level, MapFindings, Trend
 
 STEP = "a level up"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from icons_repro.report.chart_specs import around, shared_rows
 from icons_repro.report.charts import RANDOM, RUN, Spec
 from icons_repro.studies.drawing import METHODS
-from icons_repro.studies.printed import CURVE, OVERLAP, TABLES, read_table, rows_of
+from icons_repro.studies.paper_figures.printed import CURVE, OVERLAP, TABLES, read_table, rows_of
 
 TITLE = "Rel. % of the tables of the paper"
 READ_OFF = "Rel. %, read off the paper's figure, ±0.1"

@@ -24,15 +24,15 @@ from icons_repro.core.files import write_text
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.report.cells import Cells
 from icons_repro.report.runs import SweepRun
-from icons_repro.studies import printed, printed_charts
 from icons_repro.studies.csv_rows import read_rows, write_rows
 from icons_repro.studies.drawing import save
-from icons_repro.studies.paper_figure import Figure, figures_of
-from icons_repro.studies.paper_figure_charts import chart, overlap
+from icons_repro.studies.paper_figures import printed, printed_charts
+from icons_repro.studies.paper_figures.charts import chart, overlap
+from icons_repro.studies.paper_figures.figure import Figure, figures_of
+from icons_repro.studies.paper_figures.shared import FILE as OVERLAP
+from icons_repro.studies.paper_figures.shared import Shared, shared_of
+from icons_repro.studies.paper_figures.shared import table as overlap_table
 from icons_repro.studies.rows import merged, write
-from icons_repro.studies.shared import FILE as OVERLAP
-from icons_repro.studies.shared import Shared, shared_of
-from icons_repro.studies.shared import table as overlap_table
 from icons_repro.studies.sweeps import REFERENCES, rows_below, runs_below, sweep
 from icons_repro.studies.tables import tables
 

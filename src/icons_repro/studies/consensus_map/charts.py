@@ -8,9 +8,9 @@ from typing import Any
 
 from icons_repro.report.charts import DIM, Spec
 from icons_repro.report.lines import RANDOM
+from icons_repro.studies.consensus_map.design import LEVELS, Cell
+from icons_repro.studies.consensus_map.findings import RULES, VOTE, MapFindings, estimate
 from icons_repro.studies.drawing import COLOURS, METHODS
-from icons_repro.studies.map_design import LEVELS, Cell
-from icons_repro.studies.map_findings import RULES, VOTE, MapFindings, estimate
 
 STEP = 46
 TITLES = {

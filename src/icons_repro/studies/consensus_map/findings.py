@@ -21,7 +21,7 @@ from icons_repro.core.errors import DataError
 from icons_repro.evaluation.intervals import Estimate, holm
 from icons_repro.report.lines import RANDOM
 from icons_repro.studies.analysis import analyse
-from icons_repro.studies.map_design import LEVELS, Cell, cell_of
+from icons_repro.studies.consensus_map.design import LEVELS, Cell, cell_of
 from icons_repro.studies.rows import Row
 from icons_repro.studies.sweeps import REFERENCES
 

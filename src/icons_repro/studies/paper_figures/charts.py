@@ -12,8 +12,8 @@ from icons_repro.report.lines import FULL
 from icons_repro.report.lines import RANDOM as RANDOM_ROWS
 from icons_repro.studies.analysis import Findings
 from icons_repro.studies.drawing import METHODS
-from icons_repro.studies.paper_figure import Figure
-from icons_repro.studies.shared import Shared
+from icons_repro.studies.paper_figures.figure import Figure
+from icons_repro.studies.paper_figures.shared import Shared
 
 WIDTH = 400
 MEASURES = (

@@ -24,11 +24,11 @@ from icons_repro.core.commands import errors_in_a_line, parser_of
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import write_text
 from icons_repro.core.screen import quiet_third_parties
+from icons_repro.studies.consensus_map.charts import chart
+from icons_repro.studies.consensus_map.design import Cell, read_design
+from icons_repro.studies.consensus_map.findings import RULES, findings, rule_of
+from icons_repro.studies.consensus_map.tables import tables
 from icons_repro.studies.drawing import save
-from icons_repro.studies.map_charts import chart
-from icons_repro.studies.map_design import Cell, read_design
-from icons_repro.studies.map_findings import RULES, findings, rule_of
-from icons_repro.studies.map_tables import tables
 from icons_repro.studies.rows import FILE, merged, read, write
 from icons_repro.studies.sweeps import rows_below, runs_below, sweep
 

@@ -1,0 +1,1 @@
+"""Does the score of a row predict what training on it does? Losses, predictions, their score."""

@@ -1,0 +1,1 @@
+"""The paper's figures on the tiny world, and apart from them what the paper prints."""
