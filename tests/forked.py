@@ -2,7 +2,7 @@
 
 What runs is `run.py` (or another script) as a user starts it, in a process of its own: its
 arguments, folder, environment, session, signals, output and exit code. Only the seconds that Python
-takes to import torch and its company are shared (`icons_repro.preload`, which starts no thread).
+takes to import torch, W&B and their company are shared; no import of them starts a thread.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SOURCE = str(ROOT / "src")
 PROGRAM = ROOT / "run.py"
+WARM = ("icons_repro.preload", "wandb", "wandb.sdk.launch")
+"""What programs import that are not light; `wandb.init` imports the last of them."""
 
 
 @dataclass
@@ -125,7 +127,8 @@ def serve() -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         if not wanted["light"]:
-            importlib.import_module("icons_repro.preload")
+            for module in WARM:
+                importlib.import_module(module)
         child = os.fork()
         if child == 0:
             _become(wanted)
