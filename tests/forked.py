@@ -17,7 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,7 +84,8 @@ def forked(
             yield process
         finally:
             if process.code is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended, and nobody asked how
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.ended()
 
 

@@ -59,10 +59,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter_model.safetensors")
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> dict[str, torch.Tensor]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """What one process that accumulates makes of it, in a cache of its own."""
-    return weights(obtain(warmup(tmp_path, TrainerSettings()), Cache(tmp_path / "alone")))
+    folder = tmp_path_factory.mktemp("alone")
+    return weights(obtain(warmup(folder, TrainerSettings()), Cache(folder / "cache")))
 
 
 TWO_NODES = TrainerSettings(num_nodes=2, strategy="ddp")

@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,24 @@ def keep_trained(checkpoint: dict[str, Any], names: Iterable[str]) -> None:
     trained = set(names)
     state = checkpoint["state_dict"]
     checkpoint["state_dict"] = {key: value for key, value in state.items() if key in trained}
+
+
+def name_moments(checkpoint: dict[str, Any], names: Sequence[str]) -> None:
+    """Key a resume point's optimizer state by parameter, `names` being in the optimizer's order.
+
+    A sharding strategy writes names, and can go on from nothing else: it takes an index for one
+    among all parameters, the frozen ones too. One device goes on from either.
+    """
+    (state,) = checkpoint["optimizer_states"]
+    groups = state.get("param_groups", [])  # nothing on a sharded run's other ranks
+    if not any(isinstance(key, int) for group in groups for key in group["params"]):
+        return
+    checkpoint["optimizer_states"] = [
+        {
+            "state": {names[index]: moments for index, moments in state["state"].items()},
+            "param_groups": [{**g, "params": [names[i] for i in g["params"]]} for g in groups],
+        }
+    ]
 
 
 def require_trained(checkpoint: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -18,7 +18,12 @@ from icons_repro.core.settings import TrainSettings
 from icons_repro.models.answers import answer_logits
 from icons_repro.models.batches import Batch, model_inputs
 from icons_repro.models.lora import in_projector, projector, require_float32
-from icons_repro.training.checkpoint import count_batches, keep_trained, require_trained
+from icons_repro.training.checkpoint import (
+    count_batches,
+    keep_trained,
+    name_moments,
+    require_trained,
+)
 from icons_repro.training.sharding import shard
 
 
@@ -135,8 +140,11 @@ class InstructionTuner(L.LightningModule):
         return optimizer_of(groups, self.settings, self.total_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop the frozen weights from a resume point."""
-        keep_trained(checkpoint, (f"model.{name}" for name, _ in self.trained()))
+        """Drop the frozen weights from a resume point, and name what the optimizer knows."""
+        names = {parameter: f"model.{name}" for name, parameter in self.trained()}
+        keep_trained(checkpoint, names.values())
+        groups = self.trainer.optimizers[0].param_groups
+        name_moments(checkpoint, [names[p] for group in groups for p in group["params"]])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a resume point that does not hold exactly what this run trains.

@@ -50,6 +50,17 @@ class Sharded(ModelParallelStrategy):
         assert self.model is not None
         return get_model_state_dict(self.model, options=options)
 
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Gather the moments by parameter name, on the first rank; Lightning would number them."""
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            get_optimizer_state_dict,
+        )
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        assert self.model is not None
+        return get_optimizer_state_dict(self.model, optimizer, options=options)
+
 
 def check_strategy(settings: TrainerSettings, lora: bool) -> None:
     """Raise `ConfigError` where FSDP2 has no devices to spread over, or all weights to train."""
