@@ -3,8 +3,9 @@
 python -m icons_repro.tiny.shipping OUTPUT            compare every base made below OUTPUT
 python -m icons_repro.tiny.shipping OUTPUT --ship     put them, and their manifests, in their place
 
-A shipped base has a manifest beside its folder, the one of the step that made it. On the machine it
-names the same command makes the same bytes; on another, sums may round otherwise.
+A shipped base has a manifest beside its folder, the one of the step that made it. On the machine
+that made it the same command makes the same bytes; on another, sums may round otherwise, even where
+torch takes the same kernels: the processor's model counts too.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def ship(base: MadeBase) -> None:
     shutil.copyfile(base.weights, weights_file(base.width))
     told = {
         "files": {MADE: base.manifest["files"][MADE]},
-        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "kernels": _kernels(),
     }
     write_json(manifest_file(base.width), base.manifest | told)
 
@@ -98,8 +99,18 @@ def difference(base: MadeBase) -> str:
     ours, theirs = (tree["config"] for tree in (base.manifest, told))
     if ours["settings"] != theirs["settings"] or base.manifest["version"] != told["version"]:
         return "another recipe than the shipped one's"
-    made = f"torch {told['versions']['torch']}, {told['machine']}, {told['kernels']}"
-    return f"other bytes, by the same recipe: the shipped one was made by {made}"
+    made, here = (
+        f"torch {manifest['versions']['torch']}, {manifest['machine']}, {kernels}"
+        for manifest, kernels in ((told, told["kernels"]), (base.manifest, _kernels()))
+    )
+    return (
+        f"other bytes, by the same recipe: the shipped one was made by {made}, this one by {here}; "
+        "another model of processor rounds otherwise, too"
+    )
+
+
+def _kernels() -> str:
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def main(arguments: list[str]) -> None:
