@@ -93,7 +93,7 @@ class _Shared:
         self.owner = cache.owner
         self.out = cache.shared_attempt(step)
         self.work = Work(self.out, cache, options.chunks, options.on_metrics)
-        self.notes = self.out / PARTS
+        self.notes = self.work.notes
 
     def make(self) -> bool:
         """Fill what can be had, and close the whole if nothing is left."""

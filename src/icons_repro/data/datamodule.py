@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,8 @@ class PassPlan:
     collate: Callable[[Any], Batch]
     batches: Batches
     workers: int = 0
+    cut: Callable[[np.ndarray], Batches] | None = None
+    """Cuts a batch into those that are run."""
 
     @classmethod
     def of(
@@ -123,12 +125,27 @@ class PassPlan:
         positions: np.ndarray,
         token_budget: int,
         workers: int = 0,
+        begun_with: int | None = None,
     ) -> PassPlan:
-        """Plan batches of similar length; lengths are estimated from words and images."""
+        """Plan batches of similar length; lengths are estimated from words and images.
+
+        A pass that was begun with another budget keeps its batches, since chunks are made of them;
+        where the budget is lower now they are cut.
+        """
         table, image = dataset.table, dataset.encoder.image_length
-        lengths = table.words[positions] + table.image_counts[positions] * image
-        batches = [positions[rows] for rows in token_budget_batches(lengths, token_budget)]
-        return cls(table, dataset, collate, batches, workers)
+        lengths = table.words + table.image_counts * image
+
+        def cut(rows: np.ndarray, budget: int = token_budget) -> Batches:
+            return [rows[own] for own in token_budget_batches(lengths[rows], budget)]
+
+        begun = begun_with or token_budget
+        plan = cls(table, dataset, collate, cut(positions, begun), workers)
+        return replace(plan, cut=cut) if token_budget < begun else plan
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Positions of the rows that the pass brings, int64."""
+        return np.concatenate([np.empty(0, np.int64), *self.batches])
 
     def chunk_names(self, chunks: int) -> list[str]:
         """Name chunks of nearly equal work: each takes every n-th batch."""
@@ -141,6 +158,8 @@ class PassPlan:
         """Return a loader over a chunk's batches; `remaining` drops those that are done already."""
         first, step = (int(number) for number in chunk.split("-of-"))
         batches = self.batches[first::step]
+        if self.cut:
+            batches = [part for batch in batches for part in self.cut(batch)]
         return DataLoader(
             self.dataset,
             batch_sampler=FixedBatches(remaining(batches) if remaining else batches),

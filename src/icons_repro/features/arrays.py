@@ -74,9 +74,17 @@ class FeatureArrays:
         self._files.close()
 
 
-def finish(folder: Path, n_rows: int) -> dict[str, int]:
-    """Fill rows that nobody wrote with NaN, and return the counts."""
+def finish(folder: Path, n_rows: int, brought: np.ndarray) -> dict[str, int]:
+    """Fill the other rows than those `brought` (positions) with NaN, and return the counts.
+
+    Raises `DataError` if one of them is missing.
+    """
     missing = np.flatnonzero(marked(folder, n_rows) == 0)
+    if len(lost := np.intersect1d(missing, brought)):
+        raise DataError(
+            f"{folder}: {len(lost)} of {len(brought)} rows are missing, first position {lost[0]}. "
+            "Delete the folder, and the same command begins it anew."
+        )
     for path in sorted(folder.glob("*.npy")):
         array = open_memmap(path, "r+")
         array[missing] = np.nan

@@ -63,6 +63,7 @@ from icons_repro.training.job import FitJob
 from icons_repro.training.progress import predict_trainer
 
 FACTS = "facts.json"
+BROUGHT = "brought.npy"
 TITLES = {
     "forward": "losses and hidden states",
     "coincide": "attention outputs",
@@ -81,13 +82,15 @@ COLUMNS = "columns.json"
 
 
 def chunk_names(step: PoolPass, work: Work) -> list[str]:
-    """Name the chunks of the pool's batches."""
+    """Name the chunks of the pool's batches, and note which rows these bring."""
     encoder: Any = None
     if isinstance(step, ClipPass):
         encoder = load_clip(step.clip.path)
     if isinstance(step, ImagePass):
         encoder = load_image_encoder(step.encoder.path)
-    return _pool_plan(step, work, encoder).chunk_names(work.chunks)
+    plan = _pool_plan(step, work, encoder)
+    np.save(work.notes / BROUGHT, plan.rows)
+    return plan.chunk_names(work.chunks)
 
 
 def fill(step: PoolPass, work: Work, parts: Iterator[str]) -> None:
@@ -119,7 +122,7 @@ def fill_targets(step: TargetPass, work: Work, parts: Iterator[str]) -> None:
         batches = _plan(step, work, targets / task, targets / "images", encoder)
         (whole,) = batches.chunk_names(1)
         _run(step, features, batches, whole, work.out / task)
-        finish(work.out / task, len(batches.table))
+        finish(work.out / task, len(batches.table), batches.rows)
 
 
 def count_targets(step: TargetPass, work: Work) -> Counts:
@@ -129,9 +132,10 @@ def count_targets(step: TargetPass, work: Work) -> Counts:
 
 
 def close(step: PoolPass, work: Work) -> Counts:
-    """Fill unusable rows with NaN."""
+    """Fill rows that the pass does not bring with NaN."""
     n_rows = len(RecordTable(work.path(step.pool) / "records.arrow"))
-    return {**finish(work.out, n_rows), **(read_json(work.out / FACTS) or {})}
+    counts = finish(work.out, n_rows, np.load(work.notes / BROUGHT))
+    return {**counts, **(read_json(work.out / FACTS) or {})}
 
 
 def _left(arrays: FeatureArrays, batches: list[np.ndarray]) -> list[np.ndarray]:
@@ -176,12 +180,20 @@ def _model(step: Any, work: Work) -> Any:
 
 
 def _pool_plan(step: PoolPass, work: Work, encoder: Any) -> PassPlan:
-    """Return the batches of every usable row of the pool."""
-    pool = work.path(step.pool)
-    return _plan(step, work, pool, pool / "images", encoder)
+    """Return the batches of the pool, as the attempt was begun."""
+    pool, budget = work.path(step.pool), getattr(step, "token_budget", None)
+    begun = work.begun_with("token_budget", budget) if budget else None
+    return _plan(step, work, pool, pool / "images", encoder, begun)
 
 
-def _plan(step: Any, work: Work, records: Path, images: Path, encoder: Any) -> PassPlan:
+def _plan(
+    step: Any,
+    work: Work,
+    records: Path,
+    images: Path,
+    encoder: Any,
+    begun_with: int | None = None,
+) -> PassPlan:
     """Return the batches of every usable row of a records folder."""
     table = RecordTable(records / "records.arrow")
     usable = np.flatnonzero(table.usable)
@@ -190,13 +202,13 @@ def _plan(step: Any, work: Work, records: Path, images: Path, encoder: Any) -> P
     if isinstance(step, ImagePass):
         return image_plan(Pictures(table, images), encoder, usable, step.workers)
     dataset, collate = open_dataset(records, images, work.path(step.base), step.encoding)
+    limits = (step.token_budget, step.encoding.num_workers, begun_with)
     if isinstance(step, QuestionPass):
         reference = np.load(work.path(step.warmup) / "positions.npy")
         shown = reference[table.image_counts[reference] > 0]
-        workers = step.encoding.num_workers
-        plan = PassPlan.of(dataset, collate, shown, step.token_budget, workers)
+        plan = PassPlan.of(dataset, collate, shown, *limits)
         return replace(plan, dataset=AskedAndNot(dataset), collate=collated_twice(collate))
-    return PassPlan.of(dataset, collate, usable, step.token_budget, step.encoding.num_workers)
+    return PassPlan.of(dataset, collate, usable, *limits)
 
 
 def value_parts(step: ValuePass, work: Work) -> list[str]:

@@ -108,18 +108,21 @@ def identities(step: Any) -> dict[str, str]:
     return {"model": step.base.fingerprint, "adapter": step.warmup.fingerprint + at}
 
 
-def plan(step: Any, work: Work, records: Path, images: Path) -> PassPlan:
+def plan(
+    step: Any, work: Work, records: Path, images: Path, begun_with: int | None = None
+) -> PassPlan:
     """Return the batches of every usable row of a records folder, planned once."""
     dataset, collate = open_dataset(records, images, work.path(step.base), step.encoding)
     usable = np.flatnonzero(dataset.table.usable)
-    workers = step.encoding.num_workers
-    return PassPlan.of(dataset, collate, usable, step.recipe.token_budget, workers)
+    budget, workers = step.recipe.token_budget, step.encoding.num_workers
+    return PassPlan.of(dataset, collate, usable, budget, workers, begun_with)
 
 
 def pool_plan(step: Any, work: Work) -> PassPlan:
-    """Return the batches of the pool."""
+    """Return the batches of the pool, as the attempt was begun."""
     pool = work.path(step.pool)
-    return plan(step, work, pool, pool / "images")
+    begun = work.begun_with("token_budget", step.recipe.token_budget)
+    return plan(step, work, pool, pool / "images", begun)
 
 
 def chunk_names(step: Any, work: Work) -> list[str]:
