@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def test_no_row_of_a_gradient_store_is_missed(
     first, then = (graph(*SMALL, f"gradients.token_budget={n}") for n in (begun, goes_on))
     begin(first.train_gradients(first.config.gradients), cache, monkeypatch)
     store = GradientStore.open(obtain(then.train_gradients(then.config.gradients), cache))
+    assert (np.asarray(store.status) == RowStatus.ok).all()
+
+
+def test_rows_that_no_part_has_brought_are_taken_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, g = Cache(tmp_path), graph(*SMALL)
+    step = g.train_gradients(g.config.gradients)
+    begin(step, cache, monkeypatch)
+    notes = Work(cache.shared_attempt(step), cache).notes
+    for name in json.loads((notes / "parts.json").read_text()):
+        (notes / f"{name}.done").write_text("{}")
+    store = GradientStore.open(obtain(step, cache))
     assert (np.asarray(store.status) == RowStatus.ok).all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from icons_repro.gradients.writer import (
     StoreWriter,
     given_up,
     open_writer,
+    pending,
     remaining_batches,
     seal,
 )
@@ -157,15 +158,15 @@ def run(
 
 
 def close_pool(step: PoolGradients, work: Work) -> Counts:
-    """Try rows that did not fit in memory once more, alone, and seal the store."""
-    if len(again := given_up(work.out)):
-        taker, batches = Taker.load(step, work), pool_plan(step, work)
-        alone = replace(batches, batches=[np.array([row]) for row in again])
-        with _writer(step, work.out, taker, alone.table) as writer:
-            (whole,) = alone.chunk_names(1)
-            run(taker, writer, alone, whole, step, work.out)
+    """Take what no part has brought, and try rows that did not fit in memory alone; seal."""
     table = RecordTable(work.path(step.pool) / "records.arrow")
-    seal(work.out, np.flatnonzero(~table.usable))
+    unusable = np.flatnonzero(~table.usable)
+    if len(np.setdiff1d(pending(work.out), unusable)) or len(given_up(work.out)):
+        taker, batches = Taker.load(step, work), pool_plan(step, work)
+        (whole,) = batches.chunk_names(1)
+        with _writer(step, work.out, taker, table) as writer:
+            run(taker, writer, batches, whole, step, work.out)
+    seal(work.out, unusable)
     return dict(opened(work.out).info.rows)
 
 
