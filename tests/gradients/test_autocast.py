@@ -15,7 +15,7 @@ from icons_repro.gradients.extract import Running, StoreOptions, extract
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.projections import RANDOM, build_projection
 from icons_repro.models.batches import take_rows
-from icons_repro.models.lora import gradient_parameters, projectors_in_float32
+from icons_repro.models.lora import gradient_parameters, projectors_in_float32, recompute
 from icons_repro.training.progress import predict_trainer
 
 
@@ -72,7 +72,7 @@ def test_recomputing_layers_under_autocast_changes_nothing(reentrant: bool) -> N
     model = bfloat16_model()
     batch = batch_of(MIXED, dtype=torch.float32)
     plain = rows_of(model, batch)
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    recompute(model, reentrant)
     torch.testing.assert_close(rows_of(model, batch), plain, rtol=1e-6, atol=1e-7)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.models.batches import take_rows
-from icons_repro.models.lora import gradient_parameters
+from icons_repro.models.lora import gradient_parameters, recompute
 
 
 def rows_of(
@@ -70,7 +70,7 @@ def test_gradient_checkpointing_changes_nothing_but_is_used(reentrant: bool) -> 
     calls = []
     layer = model.get_base_model().model.language_model.layers[0].mlp
     layer.register_forward_pre_hook(lambda *_: calls.append(1))
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    recompute(model, reentrant)
     assert relative_error(rows_of(model, batch, select="lora+projector"), plain) < 1e-9
     assert len(calls) == 2, "once forward, once when recomputed"
 

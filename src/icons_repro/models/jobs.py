@@ -47,7 +47,7 @@ def change_images(processor: Any, settings: Mapping[str, Any]) -> None:
     """
     known = processor.image_processor
     unknown = [name for name in settings if not hasattr(known, name)]
-    fixed = processor._merge_kwargs()["images_kwargs"]
+    fixed = processor._merge_kwargs(processor.valid_processor_kwargs)["images_kwargs"]
     overruled = [name for name, value in settings.items() if fixed.get(name, value) != value]
     for names, why in ((unknown, "has no such setting"), (overruled, "sets it itself")):
         if names:

@@ -152,12 +152,16 @@ def checkpoint_layers(model: Any) -> None:
 
     transformers' switch also makes all embeddings require gradients, CLIP's patches too, so that
     each step would run back through a frozen tower. Checkpoints that are not re-entrant do without.
-    transformers 5.17 knows the switch by the older of its two names alone.
     """
+    recompute(model, reentrant=False)
+    model.disable_input_require_grads()
+
+
+def recompute(model: Any, reentrant: bool) -> None:
+    """Turn on transformers' switch; 5.22 and older know it by the older of its two names alone."""
     names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
     switch = next(name for name in names if hasattr(model, name))
-    getattr(model, switch)({"use_reentrant": False})
-    model.disable_input_require_grads()
+    getattr(model, switch)({"use_reentrant": reentrant})
 
 
 def check_single_adapter(model: nn.Module) -> None:

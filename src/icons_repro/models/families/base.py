@@ -63,7 +63,10 @@ class Family:
         They go through the image processor together, by the settings that the processor's own
         call gives it.
         """
-        settings = processor._merge_kwargs(tokenizer_init_kwargs=processor.tokenizer.init_kwargs)
+        settings = processor._merge_kwargs(
+            processor.valid_processor_kwargs,
+            tokenizer_init_kwargs=processor.tokenizer.init_kwargs,
+        )
         options = {**settings["images_kwargs"], "return_tensors": "pt"}
         made = processor.image_processor([list(images)], **options)
         texts = tuple(processor.replace_image_token(made, i) for i in range(len(images)))
