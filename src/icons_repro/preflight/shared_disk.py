@@ -25,7 +25,10 @@ REMEDY = "several workers may compute the same thing; nothing is lost. Use anoth
 
 
 class Race:
-    """What each node does: wait for the other, then claim all there is; picklable."""
+    """What each node does: wait for the other, claim all there is, and wait again; picklable.
+
+    A node that left before the other has tried everything would be dead, and its claims free.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -35,12 +38,21 @@ class Race:
         folder = Path(self.folder)
         owner = Heart.of(folder / "workers").owner
         write_json(folder / f"{owner.id}.here", owner.host)
-        until = time.monotonic() + PATIENCE
-        while len(list(folder.glob("*.here"))) < NODES and time.monotonic() < until:
-            time.sleep(0.02)
+        _wait_for_all(folder, "*.here")
         won = [n for n in range(CLAIMS) if acquire(folder / f"{n}.claim", owner) is None]
         write_json(folder / f"{owner.id}.won", won)
+        _wait_for_all(folder, "*.won")
         Heart.stop()
+
+
+def _wait_for_all(folder: Path, pattern: str, pause: float = 0.02) -> bool:
+    """Wait until each node has written its file; False where patience ends first."""
+    until = time.monotonic() + PATIENCE
+    while len(list(folder.glob(pattern))) < NODES:
+        if time.monotonic() > until:
+            return False
+        time.sleep(pause)
+    return True
 
 
 def try_from_two_nodes(cache: Path, partition: str | None) -> list[Finding]:
@@ -55,9 +67,8 @@ def try_from_two_nodes(cache: Path, partition: str | None) -> list[Finding]:
         name="icons-preflight", timeout_min=5, nodes=NODES, tasks_per_node=1, **place
     )
     executor.submit(Race(str(folder)))
-    until = time.monotonic() + PATIENCE
-    while len(list(folder.glob("*.won"))) < NODES and time.monotonic() < until:
-        time.sleep(0.2)
+    if _wait_for_all(folder, "*.won", pause=0.2):
+        _wait_for_all(folder / "jobs", "*_result.pkl", pause=0.2)  # they look into it no more
     finding = judge(folder)
     shutil.rmtree(folder, ignore_errors=True)
     return [finding]
