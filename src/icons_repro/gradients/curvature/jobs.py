@@ -16,7 +16,7 @@ from icons_repro.data.records import RecordTable
 from icons_repro.gradients.capture import Deliver
 from icons_repro.gradients.curvature.direction import FILE
 from icons_repro.gradients.curvature.factors import Covariances, Eigenvalues
-from icons_repro.gradients.jobs import Taker, pool_plan
+from icons_repro.gradients.jobs import Taker, plan
 from icons_repro.gradients.numbered import NumberedBatches
 from icons_repro.gradients.per_sample import PerSampleGradients
 from icons_repro.gradients.stage import Curvature
@@ -49,18 +49,19 @@ class CurvaturePass(L.LightningModule):
 def fit(step: Curvature, work: Work) -> Counts:
     """Fit the factors on the drawn rows; of EK-FAC, then measure the eigenvalues on them."""
     taker = Taker.load(step, work)
-    table = RecordTable(work.path(step.pool) / "records.arrow")
+    pool = work.path(step.pool)
+    table = RecordTable(pool / "records.arrow")
     rows = drawn_rows(table.keys, table.usable, step.samples, step.seed)
-    batches = pool_plan(step, work)
+    batches = plan(step, work, pool, pool / "images")
     chosen = np.isin(np.arange(len(table)), rows)
     kept = [batch[chosen[batch]] for batch in batches.batches]
-    plan = replace(batches, batches=[batch for batch in kept if len(batch)])
+    drawn = replace(batches, batches=[batch for batch in kept if len(batch)])
     covariances = Covariances()
-    _run(step, taker, plan, lambda index, gradients: None, covariances)
+    _run(step, taker, drawn, lambda index, gradients: None, covariances)
     factors = covariances.factors(taker.gradients.layout)
     if step.kind == "ekfac":
         eigenvalues = Eigenvalues(factors, taker.gradients.layout.names)
-        _run(step, taker, plan, eigenvalues.add, None)
+        _run(step, taker, drawn, eigenvalues.add, None)
         eigenvalues.samples = len(rows)
         factors = eigenvalues.factors()
     save_file({name: t.contiguous() for name, t in factors.items()}, work.out / FILE)
