@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -159,6 +160,32 @@ else:
 """
 
 
+def ranks(out: Path) -> list[int]:
+    """Return the processes that train into `out`."""
+    look = ["pgrep", "-f", f"python.* -m icons_repro.training.worker .* {out}$"]
+    found = subprocess.run(look, capture_output=True, text=True).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def test_a_rank_that_cannot_save_when_told_to_stop_is_a_failure_with_its_cause(
+    job: FitJob, tmp_path: Path
+) -> None:
+    out = folder(tmp_path, "unsaved")
+    endless = replace(job, train=replace(job.train, epochs=500), trainer=TWO)
+    with forked_fit(endless, out) as process:
+        while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
+            time.sleep(0.1)
+            assert process.runs()
+        for rank in ranks(out):  # no file may become larger than this
+            resource.prlimit(rank, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.ended() not in (0, STOPPED)
+        error = process.said().splitlines()[-1]
+    assert "RankError: rank 0" in error
+    assert "File too large" in error
+    assert not list(out.glob("failed-*"))
+
+
 def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_on(
     job: FitJob, tmp_path: Path, tiny_base: Path
 ) -> None:
@@ -170,15 +197,12 @@ def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_o
         while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
             time.sleep(0.1)
             assert process.runs()
-        ranks = subprocess.run(
-            ["pgrep", "-f", f"icons_repro.training.worker {out}"], capture_output=True, text=True
-        )
         killed = time.monotonic()
-        os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+        os.kill(ranks(out)[-1], signal.SIGKILL)
         assert process.ended() not in (0, STOPPED)
         assert time.monotonic() - killed < 60 < 60 + started
         errors = process.said()
-    assert "training on 1 x 2 devices ended with exit code" in errors.splitlines()[-1]
+    assert "a worker died" in errors.splitlines()[-1]
     assert (out / "resume.ckpt").is_file()
     stop = replace(endless, trainer=TrainerSettings(), stop_after=len(losses(out)) + 2)
     goes_on_as_if_whole(stop, out, folder(tmp_path, "whole"), tiny_base)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.stop import Stopped, asked_to_stop, deferred
+from icons_repro.training.failures import take_failure
 
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
@@ -63,8 +64,10 @@ def local_rank() -> int:
 def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     """Write the job and run one worker for each device of each node.
 
-    Raises `UserError` if a worker failed, `Stopped` if the run was told to stop.
+    Raises what a worker failed of (`UserError`, `RankError`), or `UserError` if one died without a
+    word; `Stopped` if the run was told to stop.
     """
+    take_failure(out)  # an earlier attempt's
     (out / JOB).write_text(job)
     command = [*_launcher(devices, nodes), "-m", WORKER, str(out / JOB), str(out)]
     with deferred():
@@ -75,11 +78,14 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
         code = _wait(process)
     if not code:
         return
-    if (asked := asked_to_stop()) is not None:
+    failure, asked = take_failure(out), asked_to_stop()
+    if failure is not None and not (asked and getattr(failure, "lost", False)):
+        raise failure
+    if asked is not None:
         raise Stopped(asked)
     raise UserError(
-        f"training on {nodes} x {devices} devices ended with exit code {code}: a worker died, "
-        "or failed for the reason it gives above."
+        f"training on {nodes} x {devices} devices ended with exit code {code}: a worker died "
+        "(killed, perhaps for want of memory)."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from icons_repro.core.errors import UserError
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
 from icons_repro.training.distributed import Place
+from icons_repro.training.failures import note_failure
 from icons_repro.training.fit import fit_here
 from icons_repro.training.job import FitJob
 
@@ -26,14 +28,16 @@ def main() -> int:
     """Run the job of the command line as the rank that the environment names."""
     quiet_third_parties()
     heed_signals()
-    job = FitJob.from_json(Path(sys.argv[1]).read_text())
+    job, out = FitJob.from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     world_size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     try:
-        fit_here(job, Path(sys.argv[2]), world_size=world_size, rank=rank)
+        fit_here(job, out, world_size=world_size, rank=rank)
     except Stopped:
         return STOPPED
-    except UserError as error:
-        sys.stderr.write(f"Error: {error}\n")
+    except Exception as error:  # the log says all; what started us, the cause
+        note_failure(out, rank, error)
+        if not isinstance(error, UserError):
+            traceback.print_exc()
         return 1
     return 0
 
