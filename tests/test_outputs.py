@@ -35,6 +35,12 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path
     assert "ICONS_OUTPUT" in said
 
 
+def test_what_a_setup_lacks_is_said_in_a_line_and_not_after_all_overrides(tmp_path: Path) -> None:
+    """Hydra says `Error executing job with overrides: [...]` where a job raises."""
+    said = refused(tmp_path, "setup=custom", "model=hf", output=str(tmp_path / "out"))
+    assert "data.json is not set" in said
+
+
 @pytest.mark.parametrize("name", ["../../x", "/x", ""])
 def test_a_name_that_leads_out_of_the_runs_is_refused(name: str, tmp_path: Path) -> None:
     output = tmp_path / "outputs"

@@ -87,9 +87,24 @@ def compose_job(
     return job
 
 
+class _Passing(BaseException):
+    """An error on its way through Hydra, which would print all overrides before it."""
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _run_one(config: DictConfig) -> float | None:
-    return run(Job.of(config))
+    try:
+        return run(Job.of(config))
+    except Exception as error:
+        raise _Passing from error
+
+
+def _run_job() -> None:
+    try:
+        _run_one()
+    except _Passing as passing:
+        if passing.__cause__ is not None:
+            raise passing.__cause__ from None
 
 
 def main() -> None:
@@ -101,7 +116,7 @@ def main() -> None:
     register()
     logging.raiseExceptions = False  # a full disk is said once, not for each line of the log
     try:
-        _run_one()
+        _run_job()
     except UserError as error:
         sys.exit(f"\nError: {error}")
     except (HydraException, OmegaConfBaseException) as error:
