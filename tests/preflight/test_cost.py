@@ -21,7 +21,7 @@ from icons_repro.preflight.cost import (
 )
 from icons_repro.preflight.cost_table import Assumptions, print_costs
 from icons_repro.preflight.plan import plan_runs
-from icons_repro.preflight.run_cost import Rows, run_costs
+from icons_repro.preflight.run_cost import PAPER_TARGETS, Rows, run_costs
 
 SEVEN = {
     "layers": 32, "hidden": 4096, "intermediate": 11008, "key_value": 4096, "vocabulary": 32000,
@@ -35,7 +35,7 @@ GPU = TrainerSettings(accelerator="gpu", model_dtype="bfloat16", devices=8)
 def costs(*overrides: str, rows: int = ROWS, tokens: float = 800.0) -> dict[str, StageCost]:
     """What LLaVA-665K would cost, by stage."""
     config = typed(composed("setup=llava_665k", *overrides))
-    known = Rows(Assumptions(rows, "data.rows", tokens, "assumed"), 0.939)
+    known = Rows(Assumptions(rows, "data.rows", tokens, "assumed"), 0.939, PAPER_TARGETS)
     return {stage.stage: stage for stage in run_costs([(config, known)], Cache(NOWHERE / "cache"))}
 
 
@@ -147,7 +147,8 @@ def test_the_page_says_that_it_is_an_estimate_and_what_it_assumes(
 ) -> None:
     console = Console(record=True, width=160)
     assumed = Assumptions(665_298, "data.rows", 800.0, "assumed")
-    print_costs(list(icons.values()), counts(MODEL, LoraSettings()), assumed, GPU, console=console)
+    n = counts(MODEL, LoraSettings())
+    print_costs(list(icons.values()), n, assumed, GPU, paper=True, console=console)
     text = console.export_text()
     for said in ("estimate", "not measured", "665,298 rows (data.rows)", "second-hand"):
         assert said in text
@@ -169,7 +170,7 @@ def test_the_tables_fit_eighty_columns_and_no_figure_is_cut() -> None:
 
 
 def test_a_sweep_is_billed_once_for_what_its_runs_share(icons: dict[str, StageCost]) -> None:
-    known = Rows(Assumptions(ROWS, "data.rows", 800.0, "assumed"), 0.939)
+    known = Rows(Assumptions(ROWS, "data.rows", 800.0, "assumed"), 0.939, PAPER_TARGETS)
     runs = [
         (typed(composed("setup=llava_665k", *one)), known)
         for one in (["budget=0.1"], ["budget=0.2"], ["selector=random"], ["influence=rds"])
@@ -203,5 +204,5 @@ def test_a_model_of_unknown_shape_leaves_a_plan_without_its_cost(
         config = typed(composed("setup=llava_665k", *one))
         plan_runs([Experiment(config, Cache(NOWHERE / "cache"))])
         assert "PFLOP" not in capsys.readouterr().out
-        assert "there is no cost to show: model.shape is not set" in caplog.text
+        assert "there is no cost to show: the size of a model is not known" in caplog.text
         caplog.clear()

@@ -55,3 +55,16 @@ def fetch(
             "be reached. Download it where there is a network (`hf download`), then give the "
             "folder or point HF_HOME at the cache."
         ) from error
+
+
+def already_here(name: str) -> Path | None:
+    """Return the folder `name`, or the hub repository's in the hub's cache; None if it is not."""
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None

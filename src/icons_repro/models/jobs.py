@@ -30,8 +30,7 @@ def link_model(
     if template:
         _require_our_token(template, family.title, processor)
         processor.chat_template = chat_template(template, processor.tokenizer)
-    if images:
-        change_images(processor, images)
+    change_images(processor, images or {})
     if template or images:
         processor.save_pretrained(out)
     require_ends(make_encoder(family, processor))
@@ -45,6 +44,8 @@ def change_images(processor: Any, settings: Mapping[str, Any]) -> None:
 
     Raises `ConfigError` for one that it does not have, or that its class overrules.
     """
+    if not settings:
+        return
     known = processor.image_processor
     unknown = [name for name in settings if not hasattr(known, name)]
     fixed = processor._merge_kwargs(processor.valid_processor_kwargs)["images_kwargs"]

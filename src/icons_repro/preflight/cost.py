@@ -2,8 +2,9 @@
 
 Floating-point operations follow from the model's shape: 2 for each weight and token on the way
 forward, 2 on the way back to the activations, 4 more for an adapter's own weights, and another
-forward pass where activations are recomputed. Attention between tokens is left out (about 2% of a
-7B model at 1,000 tokens). Nothing here was measured.
+forward pass where activations are recomputed. Scores and weighted sums of attention are left out:
+by torch's counter 3% of LLaVA-1.5 7B's language model at 800 tokens, 8% of its vision tower.
+Nothing here was measured on a device.
 """
 
 from __future__ import annotations

@@ -44,9 +44,13 @@ def print_costs(
     assumptions: Assumptions,
     trainer: TrainerSettings,
     runs: int = 1,
+    paper: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Print operations, bytes and hours by stage, memory by part, and what all of it assumes."""
+    """Print operations, bytes and hours by stage, memory by part, and what all of it assumes.
+
+    `paper`: and what is known of the paper's own cost.
+    """
     devices = trainer.devices * trainer.num_nodes
     console = console or Console()
     a = assumptions
@@ -71,7 +75,8 @@ def print_costs(
         )
     console.print(trained_text(n), highlight=False)
     console.print(memory_text(memory_by_part(n, trainer)), highlight=False)
-    console.print(PAPER_COST, highlight=False)
+    if paper:
+        console.print(PAPER_COST, highlight=False)
 
 
 def _work(stages: Sequence[StageCost], total: StageCost, together: str) -> Table:
@@ -86,7 +91,7 @@ def _work(stages: Sequence[StageCost], total: StageCost, together: str) -> Table
         for stage in (*stages, total)
     )
     headings = ("stage", "samples", "steps", "PFLOP", "disk GB")
-    return _table(f"Cost at the paper's scale{together}: an estimate", headings, rows)
+    return _table(f"Cost{together}: an estimate", headings, rows)
 
 
 def _hours(stages: Sequence[StageCost], total: StageCost) -> Table:

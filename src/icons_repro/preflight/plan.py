@@ -15,20 +15,25 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step, ordered
 from icons_repro.engine.ledger import Ledger
 from icons_repro.experiment import Experiment
-from icons_repro.preflight.run_cost import has_shapes, print_run_costs
+from icons_repro.preflight.run_cost import has_sizes, print_run_costs
 from icons_repro.training.stage import check_batches
 
 log = logging.getLogger(__name__)
+NO_SIZE = "the size of a model is not known (docs/models.md)"
 
 
 def plan_runs(experiments: Sequence[Experiment]) -> None:
     """Print every step of the runs' union; at the paper's scale, first what all would cost."""
-    print_run_costs([e for e in experiments if has_shapes(e.config)])
     goals: list[Step] = []
     unnamed: dict[str, None] = {}
+    sized = [e for e in experiments if has_sizes(e.config)]
+    try:
+        print_run_costs(sized)
+    except ConfigError as error:
+        unnamed[f"there is no cost to show: {error}"] = None
     for experiment in experiments:
-        if experiment.config.scale == "paper" and not has_shapes(experiment.config):
-            unnamed["there is no cost to show: model.shape is not set (docs/models.md)"] = None
+        if experiment.config.scale == "paper" and experiment not in sized:
+            unnamed[f"there is no cost to show: {NO_SIZE}"] = None
         try:
             goals += experiment.goals()
         except ConfigError as error:

@@ -15,7 +15,7 @@ from icons_repro.core.settings import FEW_STEPS
 from icons_repro.core.types import IMAGE_TOKEN
 from icons_repro.experiment import FULL, RANDOM, Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import counts, memory_by_work
+from icons_repro.preflight.cost import memory_by_work
 from icons_repro.preflight.files import benchmark_texts, check_checkpoint, check_local_benchmarks
 from icons_repro.preflight.findings import Finding, would_fail
 from icons_repro.preflight.images import decode_all
@@ -27,7 +27,7 @@ from icons_repro.preflight.machine import (
     check_memory,
     check_versions,
 )
-from icons_repro.preflight.run_cost import NO_ROWS, has_shapes, rows_of, run_costs
+from icons_repro.preflight.run_cost import NO_ROWS, has_sizes, rows_of, run_costs, size_of
 from icons_repro.selection.base import budget_to_k
 from icons_repro.selection.resolve import build_selector
 
@@ -187,10 +187,10 @@ def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
 
 
 def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
-    """Compare disk, memory and devices with the plan's arithmetic, where the shape is known."""
-    if not has_shapes(config):
+    """Compare disk, memory and devices with the plan's arithmetic, if the model's size is known."""
+    if not has_sizes(config):
         return check_devices(config.trainer, {})
-    n = counts(config.model, config.lora)
+    n = size_of(config.model, config).counts
     try:
         rows = rows_of(config, graph, cache)
     except ConfigError:  # said where the pool is looked at

@@ -19,25 +19,29 @@ from icons_repro.core.settings import (
 from icons_repro.core.step import Step, ordered
 from icons_repro.experiment import Experiment
 from icons_repro.graph.graph import Graph
-from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, Counts, StageCost, counts
+from icons_repro.preflight.cost import IMAGE_SHARE, TEXT_TOKENS, Counts, StageCost
 from icons_repro.preflight.cost_table import Assumptions, print_costs
+from icons_repro.preflight.model_size import ModelSize, model_size
 from icons_repro.preflight.step_costs import Sizes, costs_of
 
-TARGET_ROWS, TARGET_TASKS = 6604, 10
-"""Validation rows of the paper's ten target tasks together (MAGIC, arXiv:2605.26004, table 8)."""
+PAPER_TARGETS = (6604, 10)
+"""Validation rows of the paper's target tasks together (MAGIC, arXiv:2605.26004, table 8), and how
+many tasks they are."""
 TOKENS_A_WORD = 1.4
 """Assumed tokens of a word and its share of punctuation."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of the pool's rows."""
+    """What is known of the pool's rows, and of the targets'."""
 
     assumed: Assumptions
     image_share: float
+    targets: tuple[int, int]
+    """Validation rows of all tasks together, and tasks."""
 
 
-NO_ROWS = Rows(Assumptions(0, "none known", 0.0, "none"), 0.0)
+NO_ROWS = Rows(Assumptions(0, "none known", 0.0, "none"), 0.0, (0, 0))
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Page:
     counts: Counts
     rows: Rows
     trainer: TrainerSettings
+    paper: bool
+    """Whether it is of the paper's setups."""
 
 
 def print_run_costs(experiments: Iterable[Experiment]) -> None:
@@ -58,16 +64,28 @@ def print_run_costs(experiments: Iterable[Experiment]) -> None:
     for experiment in experiments:
         config = experiment.config
         rows = rows_of(config, experiment.graph, experiment.cache)
-        page = Page(counts(config.model, config.lora), rows, config.trainer)
+        n = size_of(config.model, config).counts
+        page = Page(n, rows, config.trainer, config.scale == "paper")
         pages.setdefault(page, []).append(experiment)
     for page, runs in pages.items():
         stages = run_costs(((run.config, page.rows) for run in runs), runs[0].cache)
-        print_costs(stages, page.counts, page.rows.assumed, page.trainer, len(runs))
+        print_costs(stages, page.counts, page.rows.assumed, page.trainer, len(runs), page.paper)
 
 
-def has_shapes(config: RunConfig) -> bool:
-    """Whether the shapes of all of a run's models are known."""
-    return all(model.shape for model in (config.model, config.selection_model) if model)
+def has_sizes(config: RunConfig) -> bool:
+    """Whether the sizes of all of a run's models are known."""
+    models = (model for model in (config.model, config.selection_model) if model)
+    return all(model_size(model, config.lora) is not None for model in models)
+
+
+def size_of(model: ModelSettings, config: RunConfig) -> ModelSize:
+    """Return the size of one of a run's models. Raises `ConfigError` where it is not known."""
+    found = model_size(model, config.lora)
+    if found is None:
+        raise ConfigError(
+            "model.shape is not set, and the model is not here: a plan of the cost needs one."
+        )
+    return found
 
 
 def run_costs(runs: Iterable[tuple[RunConfig, Rows]], cache: Cache) -> list[StageCost]:
@@ -85,21 +103,19 @@ def run_costs(runs: Iterable[tuple[RunConfig, Rows]], cache: Cache) -> list[Stag
 
 def sizes_of(config: RunConfig, rows: Rows) -> Sizes:
     """Return the sizes of a run: its rows, and the shapes of its models."""
-    chooser = config.selection_model or config.model
-    weights = counts(chooser, config.lora)
-    shape = chooser.shape or {}
-    drawn = config.targets.build
+    chooser = size_of(config.selection_model or config.model, config)
+    target_rows, tasks = rows.targets
     return Sizes(
         rows=rows.assumed.rows,
-        target_rows=sum(drawn.values()) or TARGET_ROWS,
-        tasks=len(config.targets.tasks or drawn) or TARGET_TASKS,
+        target_rows=target_rows,
+        tasks=tasks,
         tokens=rows.assumed.tokens,
         image_share=rows.image_share,
-        chooser=weights,
-        trained=counts(config.model, config.lora),
-        image_tokens=shape["image_tokens"],
-        layers=shape["layers"],
-        hidden=shape["hidden"],
+        chooser=chooser.counts,
+        trained=size_of(config.model, config).counts,
+        patches=chooser.patches,
+        layers=chooser.layers,
+        hidden=chooser.hidden,
     )
 
 
@@ -126,12 +142,9 @@ def steps_of(config: RunConfig, cache: Cache) -> Sequence[Step]:
 
 def rows_of(config: RunConfig, graph: Graph, cache: Cache) -> Rows:
     """Return rows and mean tokens with where they come from, and the share of rows with images."""
-    image_tokens = (config.model.shape or {}).get("image_tokens", 0)
-    try:
-        ready = cache.is_ready(graph.pool)
-    except ConfigError:
-        ready = False
-    if ready:
+    image_tokens = size_of(config.model, config).image_tokens
+    targets = _targets(config, graph, cache)
+    if _is_read(cache, graph, "pool"):
         from icons_repro.data.records import RecordTable
 
         table = RecordTable(cache.path(graph.pool) / "records.arrow")
@@ -144,11 +157,32 @@ def rows_of(config: RunConfig, graph: Graph, cache: Cache) -> Rows:
         counted = Assumptions(
             int(usable.sum()), "the pool's usable rows", float(lengths.mean()), said
         )
-        return Rows(counted, float((images[usable] > 0).mean()))
+        return Rows(counted, float((images[usable] > 0).mean()), targets)
     if config.data.rows is None:
         raise ConfigError(
             "data.rows is not set and the pool has not been read: run the prepare stage."
         )
     tokens = TEXT_TOKENS + IMAGE_SHARE * image_tokens
     said = f"assumed: {TEXT_TOKENS} of text, {image_tokens} for an image"
-    return Rows(Assumptions(config.data.rows, "data.rows", tokens, said), IMAGE_SHARE)
+    return Rows(Assumptions(config.data.rows, "data.rows", tokens, said), IMAGE_SHARE, targets)
+
+
+def _targets(config: RunConfig, graph: Graph, cache: Cache) -> tuple[int, int]:
+    """Return the validation rows of all tasks together, and how many tasks they are."""
+    if _is_read(cache, graph, "targets"):
+        counts = cache.manifest(graph.targets)["counts"].values()
+        return sum(task["usable"] for task in counts), len(counts)
+    if config.targets.draws:
+        drawn = config.targets.build
+        return sum(drawn.values()), len(config.targets.tasks or drawn)
+    if config.scale == "paper":
+        return PAPER_TARGETS
+    raise ConfigError("the targets have not been read: run the prepare stage.")
+
+
+def _is_read(cache: Cache, graph: Graph, what: str) -> bool:
+    """Whether the pool, or the targets, are in the cache."""
+    try:
+        return cache.is_ready(getattr(graph, what))
+    except ConfigError:
+        return False

@@ -52,7 +52,8 @@ class Sizes:
     tokens: float
     """A row's mean, after image expansion."""
     image_share: float
-    image_tokens: int
+    patches: int
+    """Of an image, in the vision tower."""
     layers: int
     hidden: int
     chooser: Counts
@@ -62,7 +63,7 @@ class Sizes:
 
     def image(self, n: Counts) -> float:
         """Operations of the vision tower, a row."""
-        return 2.0 * n.vision * (self.image_tokens + 1) * self.image_share
+        return 2.0 * n.vision * self.patches * self.image_share
 
     def forward(self, n: Counts) -> float:
         """Operations of a forward pass, a row."""
