@@ -24,7 +24,7 @@ demo: setup ## The main job: ICONS against random and full data on the tiny worl
 	$(BIN)/python run.py experiment=icons_20pct executor=local workers=2
 
 test: setup ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: setup ## Run the tests, and say which lines of src no test has run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
