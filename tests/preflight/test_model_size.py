@@ -28,6 +28,7 @@ from icons_repro.models.lora import attach_lora
 from icons_repro.preflight.cost import counts
 from icons_repro.preflight.model_size import PICTURE, ModelSize, counted, model_size
 from icons_repro.preflight.plan import plan_runs
+from icons_repro.preflight.step_costs import Sizes
 
 LORA = LoraSettings(rank=2)
 
@@ -97,6 +98,19 @@ def test_operations_are_what_torch_counts_but_for_attention() -> None:
     with FlopCounterMode(display=False) as vision, torch.device("meta"):
         model.model.vision_tower(torch.empty(1, 3, 336, 336))
     assert 0.90 < 2 * n.vision * 577 / vision.get_total_flops() < 1
+
+
+def test_a_gradients_operations_are_what_torch_counts_but_for_attention() -> None:
+    llava: Any = seven().bfloat16()
+    n = counted(llava, 128)
+    with torch.device("meta"):
+        attach_lora(llava, LoraSettings())
+        ids = torch.zeros(1, 800, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        states = llava.model.language_model(input_ids=ids).last_hidden_state
+        llava.lm_head(states.bfloat16()).sum().backward()
+    text = Sizes(1, 0, 1, 800.0, 0.0, 577, 32, 4096, n, n)
+    assert 0.95 < text.gradient(n) / counter.get_total_flops() < 1
 
 
 def test_a_plan_of_any_family_has_a_cost(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
