@@ -164,12 +164,12 @@ def _training(config: RunConfig, graph: Graph, cache: Cache) -> Iterator[Finding
     usable = cache.manifest(graph.pool)["counts"]["usable"]
     kept = budget_to_k(config.budget, usable)
     warm = budget_to_k(config.warmup.fraction, usable)
-    trainings = {"finetune": (kept, config.finetune), "warmup": (warm, config.warmup.train)}
+    trainings = {"finetune": (kept, config.finetune), "warmup.train": (warm, config.warmup.train)}
     for name, (rows, recipe) in trainings.items():
         steps = -(-rows // recipe.batch_size) * recipe.epochs
         text = f"{steps} optimizer steps on {rows:,} rows"
         if steps < FEW_STEPS:
-            remedy = f"lower {name}'s batch_size, or raise its epochs: hardly anything is learnt"
+            remedy = f"lower {name}.batch_size and micro_batch, or raise its epochs"
             yield Finding("warning", name, text, remedy)
         else:
             yield Finding("ok", name, text)

@@ -160,8 +160,8 @@ def _warn(known: Coverage, steps: int) -> None:
         log.warning("the model cannot read all of these rows: %s.", known)
     if steps < FEW_STEPS:
         log.warning(
-            "training takes %d optimizer step(s): lower the batch_size, or raise the epochs, of a "
-            "recipe that is meant for more rows.",
+            "training takes %d optimizer step(s): lower batch_size and micro_batch, or raise the "
+            "epochs, of a recipe that is meant for more rows.",
             steps,
         )
 
