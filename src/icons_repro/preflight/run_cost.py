@@ -153,7 +153,7 @@ def rows_of(config: RunConfig, graph: Graph, cache: Cache) -> Rows:
             table.words[usable] * TOKENS_A_WORD + images[usable] * image_tokens,
             config.data.encoding.max_length,
         )
-        said = f"counted, at {TOKENS_A_WORD} tokens a word"
+        said = f"counted, at {TOKENS_A_WORD} a word and {image_tokens} an image"
         counted = Assumptions(
             int(usable.sum()), "the pool's usable rows", float(lengths.mean()), said
         )
