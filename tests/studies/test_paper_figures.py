@@ -90,11 +90,11 @@ def test_methods_are_named_by_what_they_differ_in() -> None:
     def label(name: str, settings: Settings) -> str:
         return FIGURES[name].called(row(1, "icons", 1, settings=settings))
 
-    assert label("aggregation_ablation", {"rule": "max"}) == "icons, max"
-    assert label("specialist_to_generalist", {"tasks": ["tiny_vqa"]}) == "icons, vqa"
-    assert label("specialist_to_generalist", {"rule": "vote"}) == "icons, all tasks"
+    assert label("aggregation_ablation", {"rule": "max"}) == "max"
+    assert label("specialist_to_generalist", {"tasks": ["tiny_vqa"]}) == "vqa"
+    assert label("specialist_to_generalist", {"rule": "vote"}) == "all tasks"
     assert label("dimension", {"projection.dim": 64}) == "icons at 64"
-    assert label("transfer", {"selection_model.width": 64}) == "icons, 64"
+    assert label("transfer", {"selection_model.width": 64}) == "chosen by the narrow one"
 
 
 def test_unseen_benchmarks_are_averaged_apart(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_unseen_benchmarks_are_averaged_apart(tmp_path: Path) -> None:
     folder_with(tmp_path, "unseen_tasks", rows)
     (figure,) = chosen(tmp_path, ["unseen_tasks"], None)
     above = {
-        group: {m.name: m.above_blind.value for m in found.methods}["icons, gqa vqa"]
+        group: {m.name: m.above_blind.value for m in found.methods}["gqa vqa"]
         for group, found in figure.found().items()
     }
     assert above == pytest.approx({"seen": 80.0, "unseen": 50.0})

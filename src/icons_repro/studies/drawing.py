@@ -22,8 +22,13 @@ METHODS = [*(COLOURS[name] for name in ("run", "random", "b", "c", "d", "e", "in
 """Colours of lines, in the order in which methods are named."""
 
 
+ROOM = {"left": 28, "top": 14, "right": 20, "bottom": 5}
+"""Pixels around a chart: its edge cuts labels that a reader's font makes wider than ours."""
+
+
 def save(spec: Spec, path: Path, alt: str) -> None:
     """Write a chart as SVG; the same chart gives the same bytes."""
+    spec = {"padding": ROOM, **spec}
     drawn = re.sub(r"var\(--(\w+)\)", lambda name: COLOURS[name[1]], str(svg_of(spec, alt)))
     back = f'<rect width="100%" height="100%" fill="{COLOURS["paper"]}"/>'
     end = drawn.index(">", drawn.index("<svg ")) + 1

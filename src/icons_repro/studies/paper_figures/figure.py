@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,7 @@ from icons_repro.studies.sweeps import REFERENCES, jobs_of, methods_in
 
 SETTINGS = "figures.yaml"
 Kind = Literal["curve", "ranking", "benchmarks", "overlap"]
-KEYS = {"title", "kind", "x", "split", "default", "groups", "sweeps", "of"}
+KEYS = {"title", "kind", "x", "split", "default", "names", "groups", "sweeps", "of"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class Figure:
     x: str = "budget"
     """The setting along the axis of a curve."""
     split: tuple[str, ...] = ()
-    """Settings that make methods of one selector; their values are its name."""
+    """Settings that make methods of one selector; their values are the methods' names."""
     default: str = ""
-    """The name's end where a run has none of these settings."""
+    """The name where a run has none of these settings."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What some values are called instead."""
     groups: Mapping[str, tuple[str, ...]] | None = None
     """Benchmarks that are averaged apart; None averages all."""
     of: str = ""
@@ -78,9 +80,8 @@ class Figure:
         if row.selector in REFERENCES:
             return row.selector
         settings = json.loads(row.settings)
-        told = [_word(settings[key]) for key in self.split if key in settings]
-        told = told or ([self.default] if self.default else [])
-        return ", ".join([row.selector, *told])
+        words = [_word(settings[key]) for key in self.split if key in settings]
+        return ", ".join(self.names.get(w, w) for w in words) or self.default or row.selector
 
     def place(self, row: Row) -> float | None:
         """Return where along the axis a row stands; None for one that is the same everywhere."""
@@ -133,6 +134,7 @@ def _figure(
         folder, name, str(told["title"]), told["kind"], pools, sweeps,
         x=str(told.get("x", "budget")), split=tuple(map(str, told.get("split", []))),
         default=str(told.get("default", "")),
+        names={str(value): str(name) for value, name in told.get("names", {}).items()},
         groups={k: tuple(names) for k, names in groups.items()} if groups else None,
         of=str(told.get("of", "")),
     )  # fmt: skip
