@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from forked import run_forked
+from forked import PROGRAM, run_forked
 
 
 def plan(folder: Path, *arguments: str, output: str) -> subprocess.CompletedProcess[str]:
@@ -39,6 +41,16 @@ def test_what_a_setup_lacks_is_said_in_a_line_and_not_after_all_overrides(tmp_pa
     """Hydra says `Error executing job with overrides: [...]` where a job raises."""
     said = refused(tmp_path, "setup=custom", "model=hf", output=str(tmp_path / "out"))
     assert "data.json is not set" in said
+
+
+def test_an_interpolation_of_nothing_is_an_error_that_ends(tmp_path: Path) -> None:
+    """It hung: an error that was raised anew as its own cause's cause has no first one."""
+    command = [sys.executable, str(PROGRAM), "plan=true", "finetune.epochs=${nothing}"]
+    told: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60}
+    result = subprocess.run(command, **told)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "nothing" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", ""])

@@ -90,21 +90,25 @@ def compose_job(
 class _Passing(BaseException):
     """An error on its way through Hydra, which would print all overrides before it."""
 
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _run_one(config: DictConfig) -> float | None:
     try:
         return run(Job.of(config))
     except Exception as error:
-        raise _Passing from error
+        raise _Passing(error) from error
 
 
 def _run_job() -> None:
     try:
         _run_one()
+        return
     except _Passing as passing:
-        if passing.__cause__ is not None:
-            raise passing.__cause__ from None
+        error = passing.error
+    raise error  # out here, where its causes stay its own
 
 
 def main() -> None:
