@@ -20,8 +20,6 @@ COLOURS = {
 METHODS = [*(COLOURS[name] for name in ("run", "random", "b", "c", "d", "e", "ink")),
            "#b58900", "#00a0c6", "#8fbf3f"]  # fmt: skip
 """Colours of lines, in the order in which methods are named."""
-
-
 ROOM = {"left": 28, "top": 14, "right": 20, "bottom": 5}
 """Pixels around a chart: its edge cuts labels that a reader's font makes wider than ours."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.stop import Stopped, asked_to_stop, deferred
-from icons_repro.training.failures import take_failure
+from icons_repro.training.failures import RankError, take_failure
 
 WORKER = "icons_repro.training.worker"
 JOB = "job.json"
@@ -79,7 +79,8 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     if not code:
         return
     failure, asked = take_failure(out), asked_to_stop()
-    if failure is not None and not (asked and getattr(failure, "lost", False)):
+    lost = isinstance(failure, RankError) and failure.lost
+    if failure is not None and not (lost and asked is not None):
         raise failure
     if asked is not None:
         raise Stopped(asked)
