@@ -1,6 +1,7 @@
 """A hub of this machine: it keeps what the hub's own client sends in a folder, and gives it back.
 
-Only what `huggingface_hub` asks to create, fill and fetch a dataset of small files.
+Only what `huggingface_hub` asks to create, fill and fetch a dataset of small files, and for leave
+to read a model.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import huggingface_hub
 import pytest
+from huggingface_hub import close_session, constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -60,6 +61,8 @@ class Hub(BaseHTTPRequestHandler):
         elif "/tree/" in path:
             self.answer([{"type": "file", "path": name, "size": (self.root / name).stat().st_size,
                           "oid": "0" * 40} for name in self.names])  # fmt: skip
+        elif path.startswith("/api/models/") and path.endswith("/auth-check"):
+            self.gate(path.split("/")[4])
         elif path.startswith("/api/datasets/org/name"):
             siblings = [{"rfilename": name} for name in self.names]
             self.answer({"id": "org/name", "sha": COMMIT, "siblings": siblings})
@@ -76,6 +79,13 @@ class Hub(BaseHTTPRequestHandler):
     @property
     def here(self) -> str:
         return f"http://{self.headers['Host']}"
+
+    def gate(self, model: str) -> None:
+        """Let everybody read the model `open`, nobody `gated`; there is no other."""
+        self.send_response({"open": 200, "gated": 403}.get(model, 404))
+        self.send_header("X-Error-Code", {"gated": "GatedRepo"}.get(model, "RepoNotFound"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def file(self, path: Path) -> None:
         data = path.read_bytes()
@@ -101,7 +111,6 @@ def local_hub(root: Path, cache: Path, patch: pytest.MonkeyPatch) -> Iterator[No
     """Let the hub's client meet a hub of this machine, that keeps one dataset in `root`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"root": root}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    constants = huggingface_hub.constants
     here = f"http://127.0.0.1:{server.server_port}"
     for name, value in {
         "HF_HUB_OFFLINE": False,
@@ -112,10 +121,10 @@ def local_hub(root: Path, cache: Path, patch: pytest.MonkeyPatch) -> Iterator[No
     }.items():
         patch.setattr(constants, name, value)
     patch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()
+    close_session()
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
-        huggingface_hub.close_session()
+        close_session()

@@ -25,36 +25,45 @@ def fetch(
     if Path(name).exists():
         return Path(name)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
 
     try:
         folder = snapshot_download(
             name, allow_patterns=list(patterns), revision=revision, repo_type=kind
         )
         return Path(folder)
-    except HFValidationError as error:
-        raise UserError(f"{name}: no such folder, and not a name on the hub.") from error
-    except GatedRepoError as error:
-        raise UserError(
-            f"{name} on the Hugging Face hub is gated: accept its licence there, then set HF_TOKEN."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
+    except (ValueError, OSError) as error:  # all that the hub's client raises
+        raise UserError(_reason(name, error)) from error
+
+
+def refusal(name: str) -> str | None:
+    """Ask the hub for leave to read the model `name`; return why it is not given, or None."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().auth_check(name)
+    except Exception as error:  # a lost connection is of the client's HTTP library, whichever it is
+        return _reason(name, error)
+    return None
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Say why the hub did not give the repository `name`, and what to do."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    if isinstance(error, HFValidationError):
+        return f"{name}: no such folder, and not a name on the hub."
+    if isinstance(error, GatedRepoError):
+        return f"{name} is gated on the hub: accept its licence there, then set HF_TOKEN."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
             f"{name}: no such folder and no such repository on the Hugging Face hub (a private one "
             "needs HF_TOKEN)."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"{name} is not a folder here, not in the hub's cache, and the Hugging Face hub cannot "
-            "be reached. Download it where there is a network (`hf download`), then give the "
-            "folder or point HF_HOME at the cache."
-        ) from error
+        )
+    return (
+        f"{name} is not a folder here, not in the hub's cache, and the Hugging Face hub cannot "
+        "be reached. Download it where there is a network (`hf download`), then give the "
+        "folder or point HF_HOME at the cache."
+    )
 
 
 def already_here(name: str) -> Path | None:

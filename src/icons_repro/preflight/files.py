@@ -12,23 +12,27 @@ from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
 from icons_repro.evaluation.availability import hub_reachable
 from icons_repro.evaluation.benchmark_files import answers_yes_or_no
+from icons_repro.models.hub import already_here, refusal
 from icons_repro.preflight.findings import Finding
 
 INDEX = "model.safetensors.index.json"
 
 
 def check_checkpoint(key: str, name: str) -> Finding:
-    """Look at a model: a folder's files, or whether the hub can be asked for it."""
-    if Path(name).exists():
-        problem = checkpoint_problem(Path(name))
-        if problem:
-            return Finding("problem", key, f"{name}: {problem}", "copy or fetch it again")
+    """Look at a model's files, here or in the hub's cache, or ask the hub for leave to read it."""
+    folder = already_here(name)
+    problem = checkpoint_problem(folder) if folder else "not here"
+    if not problem:
         return Finding("ok", key, f"{name}: here, and whole")
-    if in_hub_cache(name) or hub_reachable():
-        where = "here" if in_hub_cache(name) else "on the hub, which answers"
-        return Finding("ok", key, f"{name}: {where}")
-    remedy = f"`hf download {name}` where there is a network, then HF_HOME or a folder"
-    return Finding("problem", key, f"{name}: not here, no hub", remedy)
+    if Path(name).exists():
+        return Finding("problem", key, f"{name}: {problem}", "copy or fetch it again")
+    if not hub_reachable():
+        text = f"{name}: {f'in the cache, but {problem}' if folder else problem}, no hub"
+        remedy = f"`hf download {name}` where there is a network, then HF_HOME or a folder"
+        return Finding("problem", key, text, remedy)
+    if refused := refusal(name):
+        return Finding("problem", key, refused)
+    return Finding("ok", key, f"{name}: on the hub, which lets it be read")
 
 
 def checkpoint_problem(path: Path) -> str | None:
@@ -60,14 +64,6 @@ def _cut(file: Path) -> str | None:
             return None
     except (SafetensorError, OSError) as error:
         return f"{file.name} cannot be read ({error})"
-
-
-def in_hub_cache(name: str) -> bool:
-    """Whether a whole snapshot of a repository is in the hub's cache."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
-    return folder.is_dir() and not any((folder.parent / "blobs").glob("*.incomplete"))
 
 
 def check_local_benchmarks(folder: Path, only: list[str] | None) -> Iterator[Finding]:
