@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from dataclasses import asdict, astuple, dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from machine import machine
 from paper_scale import clustered_rows
 
+from icons_repro.core.cores import cores
 from icons_repro.features.assignment import make_assigner
 from icons_repro.features.clustering import _assign
 
@@ -43,7 +43,7 @@ def passes(rows: int) -> dict[int, Taken]:
     """Time one pass by one thread and by all cores, in turns."""
     data = clustered_rows(rows, 4096)
     centroids = data.gather(slice(0, min(rows, CENTROIDS)))
-    taken: dict[int, list[Taken]] = {1: [], os.cpu_count() or 1: []}
+    taken: dict[int, list[Taken]] = {1: [], cores(): []}
     for _ in range(ROUNDS):
         for threads, rounds in taken.items():
             assigner = make_assigner("cpu", centroids, spherical=True)

@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import settings
 from longest import LONGEST
+
+from icons_repro.core.cores import cores
 
 settings.register_profile("fuzz", max_examples=10_000)
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Say how many workers `-n auto` takes: one more than cores, as some tests mostly wait.
+
+    At most eight, and no more than memory has 3 GB for.
+    """
+    room = psutil.virtual_memory().available // (3 << 30)
+    return max(2, min(cores() + 1, 8, room))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -50,6 +50,7 @@ ONLY_IN = {
     "wandb": {"tracking"},
     "lmms_eval": {"evaluation"},
     "submitit": {"engine", "preflight"},
+    "joblib": {"core"},
 }
 LIGHT = {"torch", "transformers", "lightning", "lmms_eval", "wandb", "peft"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -165,6 +166,15 @@ def test_the_frameworks_stay_where_they_belong(path: Path) -> None:
     for name in imports(path):
         homes = ONLY_IN.get(name.split(".")[0])
         assert homes is None or part(path) in homes, f"{path} imports {name}"
+
+
+def test_one_file_asks_how_many_cores_there_are() -> None:
+    """Python's own answers are the machine's, not those of a job or container on it."""
+    asking = {"cpu_count", "process_cpu_count", "sched_getaffinity"}
+    for path in set(FILES) - {PACKAGE / "core" / "cores.py"}:
+        found = {node.attr for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Attribute)}  # fmt: skip
+        assert not asking & found, path
 
 
 def test_selectors_never_see_a_model() -> None:

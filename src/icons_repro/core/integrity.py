@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from icons_repro.core.cores import cores
 from icons_repro.core.files import content_hash
 
 MANIFEST = "manifest.json"
 PARTS = ".parts"
 """Who filled which part of a shared step; gone when it is finished."""
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = 8
+"""Files that are hashed beside each other, at most."""
 Files = Mapping[str, Any]
 """Path below the folder to `[bytes, BLAKE2b]` of a regular file, or to where a link leads."""
 
@@ -101,5 +103,5 @@ def _size_by_opening(path: Path) -> int | None:
 
 def _hashes(folder: Path, names: list[str]) -> list[str]:
     """Hash files beside each other; hashlib lets go of Python's lock on all but tiny pieces."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(min(THREADS, cores())) as pool:
         return list(pool.map(lambda name: content_hash(folder / name), names))

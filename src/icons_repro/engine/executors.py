@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.settings import ExecutorSettings
 from icons_repro.engine.inline import InlineExecutor, OnMetrics
@@ -65,9 +65,8 @@ def choose_executor(
 
 
 def _local_workers(table: Table) -> int:
-    """One worker for each GPU, where the work wants GPUs; else one for each core."""
-    wants = any((row.gpus or 0) > 0 for row in table.values())
-    return max(1, len(local_gpus()) if wants else (os.cpu_count() or 1))
+    """One worker for each GPU, where the work wants GPUs; else one for each core it may use."""
+    return max(1, len(local_gpus())) if any(row.gpus for row in table.values()) else cores()
 
 
 def resolved(

@@ -23,6 +23,7 @@ from typing import Any
 
 from icons_repro.core.build import Options
 from icons_repro.core.cache import Cache
+from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json
 from icons_repro.core.step import SharedStep, Step
@@ -94,7 +95,7 @@ class LocalExecutor:
     def _server(self) -> Iterator[None]:
         """Share the cores out, and let the server begin its imports."""
         before = os.environ.get("OMP_NUM_THREADS")
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.workers)))
         context = multiprocessing.get_context("forkserver")
         # __main__ too, or every process would import the user's script anew
         context.set_forkserver_preload(["__main__", *self.preload])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,8 @@ from typing import Any, Protocol, TypeVar
 import faiss
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from icons_repro.core.cores import cores
 
 BLOCK_FLOATS = 2**22
 """Numbers in one block: 16 MB of float32."""
@@ -149,7 +150,7 @@ def ordered_map(
 
     At most two items a thread are in flight, so items may be big. None uses every core.
     """
-    count = threads or os.cpu_count() or 1
+    count = threads or cores()
     pending: deque[Future[R]] = deque()
     with (
         one_threaded_blas(),

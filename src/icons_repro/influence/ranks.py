@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from icons_repro.core.cores import cores
 
 
 def by_task(
     function: Callable[[np.ndarray], np.ndarray], values: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Yield `function` of every column in order, computed on as many threads as there are cores."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+    with ThreadPoolExecutor(max_workers=cores()) as threads:
         yield from threads.map(function, values.T)
 
 

@@ -20,6 +20,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 from icons_repro.training.failures import RankError, take_failure
@@ -92,7 +93,8 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
 
 def _quiet(devices: int) -> dict[str, str]:
     """Return what keeps torchrun from telling how many threads it chose, and from C++ notices."""
-    threads = max(1, (os.cpu_count() or 1) // devices)
+    share = max(1, cores() // devices)
+    threads = min(share, int(os.environ.get("OMP_NUM_THREADS") or share))
     return {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 

@@ -6,7 +6,6 @@ over validation rows, doubly greedy, transport, neighbours) can do with one pass
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
+from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError, DataError
 from icons_repro.influence.stream import one_torch_thread
 
@@ -207,7 +207,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
     At most two items a core are under way.
     """
-    count = os.cpu_count() or 1
+    count = cores()
     pending: deque[Future[R]] = deque()
     one_thread: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with one_torch_thread(), ThreadPoolExecutor(count, **one_thread) as pool:
