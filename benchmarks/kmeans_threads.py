@@ -20,7 +20,7 @@ from pathlib import Path
 from machine import machine
 from paper_scale import clustered_rows
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores
 from icons_repro.features.assignment import make_assigner
 from icons_repro.features.clustering import _assign
 

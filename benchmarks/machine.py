@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores
 
 
 def machine() -> str:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import settings
 from longest import LONGEST
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores, free_memory
 
 settings.register_profile("fuzz", max_examples=10_000)
 
@@ -25,7 +24,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     At most eight, and no more than memory has 3 GB for.
     """
-    room = psutil.virtual_memory().available // (3 << 30)
+    room = free_memory() // (3 << 30)
     return max(2, min(cores() + 1, 8, room))
 
 

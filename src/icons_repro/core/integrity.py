@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from icons_repro.core.cores import cores
 from icons_repro.core.files import content_hash
+from icons_repro.core.machine import cores
 
 MANIFEST = "manifest.json"
 PARTS = ".parts"

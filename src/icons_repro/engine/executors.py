@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.machine import cores
 from icons_repro.core.settings import ExecutorSettings
 from icons_repro.engine.inline import InlineExecutor, OnMetrics
 from icons_repro.engine.ledger import Ledger

@@ -23,9 +23,9 @@ from typing import Any
 
 from icons_repro.core.build import Options
 from icons_repro.core.cache import Cache
-from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.files import read_json
+from icons_repro.core.machine import cores
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.step_json import from_json
 from icons_repro.core.stop import STOPPED, born_deaf

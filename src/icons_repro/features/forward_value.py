@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import psutil
 import torch
 from torch import nn
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.machine import free_memory
 from icons_repro.features.arrays import Columns
 from icons_repro.features.forward_stats import answer_tokens, last_states
 from icons_repro.features.predict import FeaturePass, llava_of
@@ -108,7 +108,7 @@ class ForwardValues(FeaturePass):
 def room_for(columns: int, model: nn.Module) -> torch.Tensor:
     """Return zeros `[C, V h]`. Raises `DataError` where they do not fit, with the numbers."""
     weight = llava_of(model).lm_head.weight
-    needed, free = columns * weight.numel() * 4, psutil.virtual_memory().available
+    needed, free = columns * weight.numel() * 4, free_memory()
     if needed > free / 2:
         raise DataError(
             f"influence=forward keeps {columns} matrices of {weight.shape[0]} x {weight.shape[1]}: "

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores
 
 BLOCK_FLOATS = 2**22
 """Numbers in one block: 16 MB of float32."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores
 from icons_repro.gpu_check.lines import Check, Found
 from icons_repro.gpu_check.model import Rig
 from icons_repro.gpu_check.passes import (

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from icons_repro.core.cores import cores
+from icons_repro.core.machine import cores
 
 
 def by_task(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from icons_repro.core.device import bfloat16_problem
+from icons_repro.core.machine import memory
 from icons_repro.core.provenance import versions
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding
@@ -38,11 +38,13 @@ def check_disk(folder: Path, needs: Mapping[str, float]) -> list[Finding]:
 
 
 def check_memory(bytes_needed: float) -> list[Finding]:
-    """Compare this machine's memory with what loading the base takes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Compare the memory that this process may have with what loading the base takes."""
+    total = memory()
     text = f"{total / 1e9:.0f} GB; loading the base takes about {bytes_needed / 1e9:.0f}"
     if total < bytes_needed:
-        return [Finding("problem", "memory", text, "take a machine with more memory")]
+        return [
+            Finding("problem", "memory", text, "take a machine, or ask the scheduler, for more")
+        ]
     return [Finding("ok", "memory", text)]
 
 

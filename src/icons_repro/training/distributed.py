@@ -20,8 +20,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.core.machine import cores
 from icons_repro.core.stop import Stopped, asked_to_stop, deferred
 from icons_repro.training.failures import RankError, take_failure
 

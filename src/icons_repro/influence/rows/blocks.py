@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from icons_repro.core.cores import cores
 from icons_repro.core.errors import ConfigError, DataError
+from icons_repro.core.machine import cores
 from icons_repro.influence.stream import one_torch_thread
 
 BLOCK_FLOATS = 2**22
