@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,13 @@ from rich.console import Console
 
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding, print_findings, would_fail
-from icons_repro.preflight.machine import check_devices, check_disk, check_memory, check_versions
+from icons_repro.preflight.machine import (
+    check_devices,
+    check_disk,
+    check_memory,
+    check_shared_memory,
+    check_versions,
+)
 
 
 def test_only_a_problem_would_make_the_run_fail() -> None:
@@ -36,6 +43,22 @@ def test_memory_and_devices_are_compared_with_the_plan() -> None:
     )  # no accelerator: not asked
     many = TrainerSettings(accelerator="gpu", devices=4096)
     assert check_devices(many, {})[0].level == "problem"
+
+
+def test_a_containers_shared_memory_is_said_where_several_devices_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = TrainerSettings(accelerator="gpu", devices=2)
+    assert not check_shared_memory(TrainerSettings(), tmp_path)
+    assert not check_shared_memory(TrainerSettings(accelerator="gpu"), tmp_path)
+    assert not check_shared_memory(two, tmp_path / "nowhere")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=64 << 20))
+    (found,) = check_shared_memory(two, tmp_path)
+    assert found.level == "warning"
+    assert "67 MB" in found.found
+    assert "--shm-size" in found.remedy
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=8 << 30))
+    assert check_shared_memory(two, tmp_path)[0].level == "ok"
 
 
 def test_gpus_without_bfloat16_are_a_problem_where_it_is_asked_for(

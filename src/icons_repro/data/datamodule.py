@@ -24,6 +24,7 @@ from icons_repro.data.batching import (
 from icons_repro.data.dataset import Collator, ConversationDataset
 from icons_repro.data.encoders import make_collator, make_encoder
 from icons_repro.data.records import RecordTable
+from icons_repro.data.workers import batch_loader
 from icons_repro.models.batches import Batch
 from icons_repro.models.families import family_of
 from icons_repro.models.llava import load_processor
@@ -160,12 +161,8 @@ class PassPlan:
         batches = self.batches[first::step]
         if self.cut:
             batches = [part for batch in batches for part in self.cut(batch)]
-        return DataLoader(
-            self.dataset,
-            batch_sampler=FixedBatches(remaining(batches) if remaining else batches),
-            collate_fn=self.collate,
-            num_workers=self.workers,
-        )
+        left = FixedBatches(remaining(batches) if remaining else batches)
+        return batch_loader(self.dataset, left, self.collate, self.workers)
 
     def title(self, what: str, chunk: str) -> str:
         """Name a chunk on the screen."""
@@ -188,13 +185,8 @@ class PoolDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader over the schedule's micro-batches."""
-        return DataLoader(
-            self.dataset,  # type: ignore[arg-type]
-            batch_sampler=FixedBatches(self.schedule.batches, self.start),
-            collate_fn=self.collate,
-            num_workers=self.workers,
-            persistent_workers=False,
-        )
+        batches = FixedBatches(self.schedule.batches, self.start)
+        return batch_loader(self.dataset, batches, self.collate, self.workers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many optimizer steps are done; Lightning stores it in its checkpoints."""

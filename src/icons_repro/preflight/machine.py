@@ -14,6 +14,8 @@ from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding
 
 REQUIRED = ("torch", "transformers", "peft", "lightning")
+SHARED_BY_NCCL = 1e9
+"""Bytes that NVIDIA's guide gives a container (NCCL, Troubleshooting, shared memory)."""
 
 
 def check_versions() -> list[Finding]:
@@ -73,6 +75,17 @@ def check_devices(trainer: TrainerSettings, needs: Mapping[str, float]) -> list[
     if problem := bfloat16_problem(trainer):
         return [Finding("problem", "devices", problem, "another GPU, or float32")]
     return [Finding("ok", "devices", text)]
+
+
+def check_shared_memory(trainer: TrainerSettings, folder: Path = Path("/dev/shm")) -> list[Finding]:
+    """Look whether NCCL has room where the devices of a node exchange what they have."""
+    if trainer.accelerator not in ("gpu", "cuda") or trainer.devices < 2 or not folder.is_dir():
+        return []
+    size = shutil.disk_usage(folder).total
+    text = f"{size / 1e6:,.0f} MB at {folder}, which NCCL's processes share"
+    if size < SHARED_BY_NCCL:
+        return [Finding("warning", "shared memory", text, "docker run --shm-size=1g or --ipc=host")]
+    return [Finding("ok", "shared memory", text)]
 
 
 def check_lmms_eval() -> list[Finding]:

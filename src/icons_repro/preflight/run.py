@@ -25,6 +25,7 @@ from icons_repro.preflight.machine import (
     check_disk,
     check_lmms_eval,
     check_memory,
+    check_shared_memory,
     check_versions,
 )
 from icons_repro.preflight.run_cost import NO_ROWS, has_sizes, rows_of, run_costs, size_of
@@ -189,7 +190,7 @@ def _references(config: RunConfig, cache: Cache) -> Iterator[Finding]:
 def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
     """Compare disk, memory and devices with the plan's arithmetic, if the model's size is known."""
     if not has_sizes(config):
-        return check_devices(config.trainer, {})
+        return [*check_devices(config.trainer, {}), *check_shared_memory(config.trainer)]
     n = size_of(config.model, config).counts
     try:
         rows = rows_of(config, graph, cache)
@@ -202,6 +203,7 @@ def _resources(config: RunConfig, graph: Graph, cache: Cache) -> list[Finding]:
         *check_disk(Path(config.paths.cache), needs),
         *check_memory(base),
         *check_devices(config.trainer, _held(config, memory_by_work(n, config.trainer))),
+        *check_shared_memory(config.trainer),
     ]
 
 

@@ -1,0 +1,65 @@
+"""Processes that read rows ahead, and how their batches come back where shared memory is small.
+
+PyTorch's workers put batches into /dev/shm. Where it is full, as the 64 MB of a container are soon,
+the batch is lost, and the loop waits for it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import DataLoader, Dataset
+
+SHARED = "/dev/shm"
+T = TypeVar("T")
+
+
+def batch_loader(
+    dataset: Dataset[Any],
+    batches: Iterable[Sequence[int]],
+    collate: Callable[[list[Any]], T],
+    workers: int,
+) -> DataLoader[T]:
+    """Return a loader of the batches in their order; `workers` processes read ahead, or none."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=spare_shared_memory if workers else None,
+    )
+
+
+def spare_shared_memory(worker: int) -> None:
+    """Let this process send tensors through its pipe where shared memory has no room for them."""
+    ForkingPickler.register(torch.Tensor, _reduced)
+
+
+def has_room(size: int) -> bool:
+    """Whether half of the shared memory stays free beside so many bytes: NCCL needs some, too."""
+    try:
+        found = os.statvfs(SHARED)
+    except OSError:  # no Linux: PyTorch keeps it elsewhere
+        return True
+    return found.f_frsize * (found.f_bavail - found.f_blocks / 2) > size
+
+
+def _reduced(tensor: torch.Tensor) -> Any:
+    """Return what a pickle of a tensor is made of: a place in shared memory, or its bytes."""
+    if has_room(tensor.nbytes):
+        try:
+            return reduce_tensor(tensor.share_memory_())
+        except RuntimeError:  # another process has taken the room since
+            pass
+    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return _restored, (data, tensor.dtype, tuple(tensor.shape))
+
+
+def _restored(data: np.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(data).view(dtype).reshape(shape)
