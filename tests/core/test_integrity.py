@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,20 @@ class Linked(Step):
         return None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Private(Step):
+    """Writes a file as safetensors does."""
+
+    stage = "private"
+    group = "prepare"
+    light = True
+
+    def run(self, work: Work) -> Counts | None:
+        (work.out / "weights").write_text("1")
+        (work.out / "weights").chmod(0o600)
+        return None
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -61,6 +77,18 @@ def test_the_manifest_lists_every_file_with_its_size_and_hash_and_every_link(
     shared = obtain(Shared(), cache)
     listed = json.loads((shared / "manifest.json").read_text())["files"]
     assert sorted(listed) == sorted(f"rows/{i}" for i in range(12))
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_whoever_may_read_a_new_file_may_read_what_is_finished(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        out = obtain(Private(), Cache(tmp_path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((out / "weights").stat().st_mode) == mode
 
 
 @pytest.mark.parametrize(

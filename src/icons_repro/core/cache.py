@@ -27,7 +27,7 @@ from typing import Any
 from icons_repro.core.claims import WATCH, Heart, Owner, read_owner
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json, write_text
-from icons_repro.core.integrity import MANIFEST, damage, describe
+from icons_repro.core.integrity import MANIFEST, damage, describe, open_to_readers
 from icons_repro.core.provenance import provenance
 from icons_repro.core.step import FINGERPRINT_LENGTH, Counts, Step
 from icons_repro.core.trees import flatten
@@ -174,7 +174,9 @@ class Cache:
             "seconds": round(seconds, 3),
             **provenance(),
         }
-        write_text(part / MANIFEST, _manifest_text(manifest, describe(part)))
+        files = describe(part)
+        write_text(part / MANIFEST, _manifest_text(manifest, files))
+        open_to_readers(part, files, part / MANIFEST)
         for _ in range(3):
             try:
                 os.rename(part, self.path(step))

@@ -9,6 +9,7 @@ gigabyte of gradients, or trains an adapter of one, takes minutes to hours.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,18 @@ def describe(folder: Path) -> dict[str, Any]:
     names = [name for name, state in found.items() if isinstance(state, int)]
     hashes = dict(zip(names, _hashes(folder, names), strict=True))
     return {n: [state, hashes[n]] if n in hashes else state for n, state in found.items()}
+
+
+def open_to_readers(folder: Path, files: Files, plain: Path) -> None:
+    """Let whoever may read `plain`, a file that was just written, read our files beside it.
+
+    safetensors lets their owner alone, and a cache that several people share is of no use then.
+    """
+    mode = stat.S_IMODE(plain.stat().st_mode)
+    for path in (folder / name for name, state in files.items() if not isinstance(state, str)):
+        found = path.stat()
+        if mode & ~found.st_mode and found.st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(found.st_mode) | mode)
 
 
 def damage(folder: Path, files: Files, contents: bool = False) -> str | None:
