@@ -17,8 +17,10 @@ from icons_repro.config.trees import yaml_of
 from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError
+from icons_repro.core.home import HOME, settle
 from icons_repro.core.integrity import MANIFEST
 from icons_repro.core.screen import quiet_third_parties
+from icons_repro.core.sockets import keep_sockets_short
 from icons_repro.core.step import Step, ordered
 from icons_repro.core.stop import heed_signals
 from icons_repro.data.image_looks import ImageLooks
@@ -84,6 +86,10 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     quiet_third_parties()
     heed_signals()
     first = jobs[0].settings
+    keep_sockets_short()
+    home = Path(first.paths.cache) / HOME
+    if settle(home):
+        log.info("home cannot be written: what libraries keep there is in %s", home)
     check_loggers(first.logger)
     if first.plan:
         plan_runs(_experiments(jobs, Cache(Path(first.paths.cache), first.verify)))

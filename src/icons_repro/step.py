@@ -20,6 +20,7 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Heart
 from icons_repro.core.errors import UserError
 from icons_repro.core.faults import in_one_line
+from icons_repro.core.home import HOME, settle
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step
 from icons_repro.core.step_json import from_json
@@ -34,6 +35,7 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
     `everything`: make what it reads, too, where that is missing.
     """
     quiet_third_parties()
+    settle(cache.root / HOME)
     heed_signals()
     try:
         if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):

@@ -57,6 +57,21 @@ def test_a_full_shared_memory_loses_no_batch(tmp_path: Path) -> None:
     assert not done.stderr
 
 
+def test_a_long_path_of_temporary_files_loses_no_batch(tmp_path: Path) -> None:
+    """A socket's path has 108 bytes; clusters' TMPDIR can be longer."""
+    folder = tmp_path / ("scratch-of-a-job-" * 7)
+    folder.mkdir()
+    (tmp_path / "read.py").write_text(READ)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "read.py")],
+        env=os.environ | {"PYTHONPATH": str(SRC), "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "all came back\n", done.stderr[-2000:]
+
+
 @pytest.mark.parametrize(
     "tensor",
     [

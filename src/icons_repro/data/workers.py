@@ -16,6 +16,8 @@ import torch
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
+from icons_repro.core.sockets import keep_sockets_short
+
 SHARED = "/dev/shm"
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ def batch_loader(
     workers: int,
 ) -> DataLoader[T]:
     """Return a loader of the batches in their order; `workers` processes read ahead, or none."""
+    if workers:
+        keep_sockets_short()
     return DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]

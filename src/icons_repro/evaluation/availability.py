@@ -106,7 +106,9 @@ def is_cached(dataset_path: str) -> bool:
     from huggingface_hub import constants
 
     home = Path(os.path.expanduser(os.getenv("HF_HOME", "~/.cache/huggingface")))
-    datasets = Path(os.getenv("LMMS_EVAL_DATASETS_CACHE") or home / "datasets")
+    datasets = Path(
+        os.getenv("LMMS_EVAL_DATASETS_CACHE") or os.getenv("HF_DATASETS_CACHE") or home / "datasets"
+    )
     prepared = datasets / dataset_path.replace("/", "___").lower()
     snapshots = Path(constants.HF_HUB_CACHE) / f"datasets--{dataset_path.replace('/', '--')}"
     return prepared.is_dir() or (snapshots / "snapshots").is_dir()
