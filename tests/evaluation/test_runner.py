@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 
+from icons_repro.core.errors import DataError
 from icons_repro.evaluation import runner
 from icons_repro.evaluation.answers import read_rows
 from icons_repro.evaluation.measured import read_answers
 from icons_repro.evaluation.settings import BenchmarkSettings
 from icons_repro.evaluation.tasks import write_local_tasks
+from icons_repro.report.answer_book import _data_folder
 
 
 @pytest.fixture
 def world(tmp_path: Path, write_benchmark: Callable[..., Path]) -> Path:
-    write_benchmark(tmp_path / "parquet", "words", rows=11)
-    write_benchmark(tmp_path / "parquet", "presence", rows=10, answers=("yes", "no"))
-    return tmp_path
+    """Two benchmarks, in a folder whose name `datasets` would read as a pattern."""
+    folder = tmp_path / "asked [v2] of *"
+    write_benchmark(folder / "parquet", "words", rows=11)
+    write_benchmark(folder / "parquet", "presence", rows=10, answers=("yes", "no"))
+    return folder
 
 
 def run(world: Path, base: Path, adapter: Path | None, *more: BenchmarkSettings) -> dict[str, Any]:
@@ -180,6 +184,19 @@ def test_what_cannot_be_scored_has_a_reason_and_no_number(
     assert "no task 'wrods'" in reasons["wrods"]
     assert "gave no anls,none" in reasons["other_metric"]
     assert results["words"]["status"] == "ok"
+
+
+def test_a_file_of_ours_that_cannot_be_loaded_is_an_error(world: Path, tiny_base: Path) -> None:
+    """It is no benchmark that this machine cannot have: its score must not just be missing."""
+    local = write_local_tasks(world / "parquet", world / "include")
+    (world / "parquet" / "words.parquet").unlink()
+    with pytest.raises(DataError, match="words cannot be loaded: ValueError"):
+        runner.evaluate(tiny_base, None, local, world / "include", world / "out", batch_size=8)
+
+
+def test_the_page_finds_the_files_that_a_task_describes(world: Path) -> None:
+    write_local_tasks(world / "parquet", world / "include")
+    assert _data_folder(world / "include" / "words.yaml") == (world / "parquet").resolve()
 
 
 def test_a_failing_judge_leaves_no_score(

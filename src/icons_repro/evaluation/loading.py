@@ -14,7 +14,8 @@ from lmms_eval.api.task import Task
 from lmms_eval.tasks import TaskManager, get_task_dict
 from PIL import Image
 
-from icons_repro.evaluation.availability import dataset_problem
+from icons_repro.core.errors import DataError
+from icons_repro.evaluation.availability import LOCAL_BUILDERS, dataset_problem
 from icons_repro.evaluation.isolation import contained
 from icons_repro.evaluation.result import UnavailableError
 from icons_repro.evaluation.settings import BenchmarkSettings
@@ -39,10 +40,15 @@ class TaskLoader:
         return TaskManager("ERROR", include_path=paths, include_defaults=False)
 
     def load(self, benchmark: BenchmarkSettings) -> Task:
-        """Return the task with its data. Raises `UnavailableError`."""
+        """Return the task with its data.
+
+        Raises `UnavailableError`; `DataError` for a file of ours that cannot be read.
+        """
         manager = self._manager_with(benchmark.task)
+        ours = False
         try:
             config = {**manager._get_config(benchmark.task), **benchmark.options}
+            ours = manager is self.own and config["dataset_path"] in LOCAL_BUILDERS
             kind = config.get("output_type", "generate_until")
             if kind != "generate_until":
                 raise UnavailableError(
@@ -60,7 +66,7 @@ class TaskLoader:
             raise
         except Exception as error:  # whatever a task's own code or a dataset's loader raises
             reason = f"{benchmark.task} cannot be loaded: {cause(error)}"
-            raise UnavailableError(reason) from error
+            raise (DataError if ours else UnavailableError)(reason) from error
 
     def pictures(
         self, benchmark: BenchmarkSettings

@@ -7,6 +7,7 @@ nothing has to be copied beside it, and stock lmms-eval runs the folder too:
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +70,7 @@ def write_local_tasks(
         text = _template("yes_no" if benchmark.metric == YES_NO else "short_answer") + (
             f"task: {name}\n"
             "dataset_kwargs:\n"
-            f"  data_files: {{test: {json.dumps(str(parquet.resolve()))}}}\n"
+            f"  data_files: {{test: {json.dumps(glob.escape(str(parquet.resolve())))}}}\n"
             f"  cache_dir: {json.dumps(str(cache.resolve()))}\n"
         )
         (include_path / f"{name}.yaml").write_text(text)

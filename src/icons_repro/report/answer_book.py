@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,9 @@ def _data_folder(task: Path) -> Path | None:
         files = described["dataset_kwargs"]["data_files"]["test"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
-    return Path(files).parent if isinstance(files, str) else None
+    if not isinstance(files, str):
+        return None
+    return Path(re.sub(r"\[([*?[])\]", r"\1", files)).parent  # `datasets` reads it as a pattern
 
 
 class Pictures:
