@@ -79,6 +79,12 @@ def test_each_kind_of_work_on_a_gpu_has_a_remedy_for_too_little_memory(group: st
     assert in_one_line(ValueError("another"), Work(value=1)) == "ValueError: another"
 
 
+def test_a_file_of_another_user_has_a_remedy() -> None:
+    line = in_one_line(PermissionError(13, "Permission denied", "/shared/x"), Number(value=1))
+    assert "umask 002" in line
+    assert "/shared/x" in line
+
+
 def test_fewer_gpus_than_asked_and_no_bfloat16_are_said_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

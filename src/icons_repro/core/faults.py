@@ -1,4 +1,4 @@
-"""What a machine lacks, said in one line: memory for the work, room on a disk."""
+"""What a machine lacks, said in one line: memory for the work, room on a disk, leave to write."""
 
 from __future__ import annotations
 
@@ -73,4 +73,9 @@ def in_one_line(error: BaseException, step: Step) -> str:
         )
     if is_disk_full(error):
         return f"a disk is full: free some space and run it again, it goes on {said}"
+    if isinstance(error, PermissionError):
+        return (
+            "this user may not do it: people who share a cache set `umask 002`, and once `chmod -R "
+            f"g+w` what is there ({error})"
+        )
     return f"{type(error).__name__}: {error}"
