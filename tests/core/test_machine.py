@@ -42,7 +42,7 @@ def test_ranks_share_the_cores_out_and_heed_a_lower_number(monkeypatch: pytest.M
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if given:
             monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert distributed._quiet(devices)["OMP_NUM_THREADS"] == threads
+        assert distributed._ranks_have(devices)["OMP_NUM_THREADS"] == threads
 
 
 GB = 1 << 30

@@ -74,7 +74,7 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     with deferred():
         # A cluster signals every process; the ranks heed it, torchrun would only die of it.
         patient = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
-        environment = {**_quiet(devices), **os.environ, **patient}
+        environment = {**os.environ, **_ranks_have(devices), **patient}
         process = subprocess.Popen(command, preexec_fn=_ignore_user_signals, env=environment)
         code = _wait(process)
     if not code:
@@ -91,11 +91,12 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
     )
 
 
-def _quiet(devices: int) -> dict[str, str]:
-    """Return what keeps torchrun from telling how many threads it chose, and from C++ notices."""
+def _ranks_have(devices: int) -> dict[str, str]:
+    """Return each rank's share of the threads that this process may have, and of C++'s notices."""
     share = max(1, cores() // devices)
     threads = min(share, int(os.environ.get("OMP_NUM_THREADS") or share))
-    return {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    level = os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
+    return {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": level}
 
 
 def _ignore_user_signals() -> None:
