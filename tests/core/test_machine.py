@@ -38,7 +38,13 @@ def test_ranks_share_the_cores_out_and_heed_a_lower_number(monkeypatch: pytest.M
     from icons_repro.training import distributed
 
     monkeypatch.setattr(distributed, "cores", lambda: 64)
-    for given, devices, threads in ((None, 8, "8"), ("64", 8, "8"), ("4", 8, "4"), ("2", 128, "1")):
+    for given, devices, threads in (
+        (None, 8, "8"),
+        ("64", 8, "8"),
+        ("4", 8, "4"),
+        ("6,2", 8, "6"),
+        ("2", 128, "1"),
+    ):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if given:
             monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -68,6 +68,11 @@ def test_a_graph_is_computed_and_the_same_again_submits_nothing(
     executor().run(ledger)
     assert not ledger.failures
     assert sorted(calls(tmp_path)) == [f"number-{i}" for i in (1, 10, 100, 20, 200)]
+    scripts = list(tmp_path.glob("jobs/**/*.sh"))
+    assert scripts
+    for script in scripts:
+        (step,) = (line for line in script.read_text().splitlines() if line.startswith("srun "))
+        assert " --cpus-per-task=1 " in step  # a step does not inherit its job's
     assert not Ledger(diamond(), Cache(tmp_path)).needed
 
 

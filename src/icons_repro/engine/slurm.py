@@ -175,7 +175,8 @@ class SlurmExecutor:
             stderr_to_stdout=True,
             slurm_array_parallelism=s.array_parallelism,
             slurm_signal_delay_s=s.signal_seconds,
-            slurm_srun_args=["-N1", "-n1"] if row.nodes > 1 else [],
+            # since 22.05 a step of a job has one core unless it asks, too
+            slurm_srun_args=["-N1", "-n1", *([f"--cpus-per-task={row.cpus}"] if row.cpus else [])],
             slurm_additional_parameters=self._asks(row) | waits,
         )
         return executor

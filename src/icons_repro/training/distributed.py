@@ -94,7 +94,8 @@ def train_distributed(job: str, out: Path, devices: int, nodes: int) -> None:
 def _ranks_have(devices: int) -> dict[str, str]:
     """Return each rank's share of the threads that this process may have, and of C++'s notices."""
     share = max(1, cores() // devices)
-    threads = min(share, int(os.environ.get("OMP_NUM_THREADS") or share))
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" is for nested loops
+    threads = min(share, int(given or share))
     level = os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
     return {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": level}
 
@@ -132,8 +133,10 @@ def _launcher(devices: int, nodes: int) -> list[str]:
     if int(given or 1) < nodes:
         raise ConfigError(f"trainer.num_nodes={nodes}, but job {job} has {given or 1} node(s).")
     rendezvous = f"{socket.gethostname()}:{20_000 + int(job) % 20_000}"
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not take it from there
     return [
         *("srun", "--nodes", str(nodes), "--ntasks", str(nodes), "--ntasks-per-node", "1"),
+        *(["--cpus-per-task", cpus] if cpus else []),
         *("--kill-on-bad-exit=1", "--overlap", *torchrun, "--nnodes", str(nodes)),
         *("--rdzv_id", job, "--rdzv_backend", "c10d", "--rdzv_endpoint", rendezvous),
     ]
