@@ -95,6 +95,13 @@ def test_a_tensor_goes_through_a_pipe_as_it_is(
     found.fill_(1)  # whoever gets it may write to it
 
 
+def test_no_more_processes_read_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 3)
+    rows = torch.utils.data.TensorDataset(torch.zeros(1))
+    found = [workers.batch_loader(rows, [[0]], list, n).num_workers for n in (0, 2, 8)]
+    assert found == [0, 2, 3]
+
+
 def test_half_of_the_shared_memory_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def statvfs(path: str) -> SimpleNamespace:
         return SimpleNamespace(f_frsize=4096, f_blocks=100, f_bavail=60)

@@ -16,6 +16,7 @@ import torch
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
+from icons_repro.core.machine import cores
 from icons_repro.core.sockets import keep_sockets_short
 
 SHARED = "/dev/shm"
@@ -28,7 +29,11 @@ def batch_loader(
     collate: Callable[[list[Any]], T],
     workers: int,
 ) -> DataLoader[T]:
-    """Return a loader of the batches in their order; `workers` processes read ahead, or none."""
+    """Return a loader of the batches in their order.
+
+    `workers` processes read ahead, but no more than there are cores; 0 is this process alone.
+    """
+    workers = min(workers, cores())
     if workers:
         keep_sockets_short()
     return DataLoader(
