@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import psutil
 import pytest
 from steps import Number, Resumable, Shared, calls
 
@@ -168,6 +169,46 @@ def test_a_hung_owner_is_named_and_succeeded_when_its_heart_has_stood_still(
     finally:
         hung.kill()
         hung.wait()
+
+
+def test_another_users_process_that_proc_hides_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clusters mount /proc with hidepid: there, others' processes do not seem to be."""
+
+    def hidden(pid: int) -> NoReturn:
+        raise psutil.NoSuchProcess(pid)
+
+    owner = Cache(tmp_path).owner
+    assert not owner.gone
+    monkeypatch.setattr(psutil, "Process", hidden)
+    assert owner.gone  # one's own is never hidden
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+    assert not owner.gone  # its heart says whether it lives
+    Path(owner.heartbeat).unlink()
+    assert owner.gone  # it left in good order
+
+
+def test_a_file_system_that_stumbles_does_not_stop_the_heart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = iter([OSError(116, "Stale file handle"), None, FileNotFoundError()])
+    done = []
+
+    def utime(path: Path) -> None:
+        found = next(beats)
+        done.append(found)
+        if found:
+            raise found
+
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    monkeypatch.setattr(os, "utime", utime)
+    heart = claims.Heart(tmp_path)
+    until = time.monotonic() + 5
+    while len(done) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(done) == 3
+    assert heart.path.exists()
 
 
 def test_what_a_process_left_in_good_order_is_taken_up_at_once_on_any_host(

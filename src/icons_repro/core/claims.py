@@ -57,6 +57,8 @@ class Owner:
         try:
             return psutil.Process(self.pid).create_time() != self.started
         except psutil.NoSuchProcess:
+            with suppress(FileNotFoundError):  # /proc may hide what is another user's (hidepid)
+                return os.geteuid() in (0, os.stat(self.heartbeat).st_uid)
             return True
 
 
@@ -79,14 +81,8 @@ class Heart:
         self._forget_old(folder)
         identity = uuid.uuid4().hex[:12]
         self.path = folder / f"{identity}.alive"
-        self.owner = Owner(
-            id=identity,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            namespace=_namespace(),
-            started=psutil.Process().create_time(),
-            heartbeat=str(self.path),
-        )
+        here = (socket.gethostname(), os.getpid(), _namespace(), psutil.Process().create_time())
+        self.owner = Owner(identity, *here, str(self.path))
         self.path.write_text(json.dumps(asdict(self.owner)))
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -109,7 +105,9 @@ class Heart:
     def _forget_old(folder: Path) -> None:
         """Remove the cards of processes that have not beaten for a day."""
         for card in folder.glob("*.alive"):
-            with suppress(FileNotFoundError):
+            with suppress(
+                FileNotFoundError, PermissionError
+            ):  # another user's, in a folder like /tmp
                 if time.time() - card.stat().st_mtime > 86_400:
                     card.unlink()
 
@@ -120,6 +118,8 @@ class Heart:
                 os.utime(self.path)
             except FileNotFoundError:  # the cache was deleted under us; claims in it are gone too
                 return
+            except OSError:  # a network file system that stumbles: the next beat may reach it
+                continue
 
 
 def read_owner(path: Path) -> Owner | None:

@@ -19,7 +19,6 @@ def log_of(cache: Cache, step: Step) -> Path:
 def describe(cache: Cache, step: Step) -> Path:
     """Write the step as JSON, for `python -m icons_repro.step FILE`, and return the file."""
     path = cache.root / "logs" / step.stage / f"{step.fingerprint}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, to_json(step))
     return path
 
