@@ -197,9 +197,9 @@ def _put_aside(path: Path, holder: Owner | None) -> None:
         return
     moved = read_owner(aside)
     if moved is not None and (holder is None or moved.id != holder.id):
-        # It was a live one's: give it back. A third may have claimed it meanwhile; then the work is
-        # done twice, and published once.
-        with suppress(FileExistsError):
+        # It was a live one's: give it back. A third may have claimed it meanwhile, or there are no
+        # links here; then the work is done twice, and published once.
+        with suppress(OSError):
             os.link(aside, path)
     aside.unlink()
 
