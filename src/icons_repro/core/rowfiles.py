@@ -68,11 +68,12 @@ def _allocate(descriptor: int, size: int) -> None:
     Where it cannot (NFS before 4.2), `posix_fallocate` writes a byte to every block, over the
     network; there the file gets its size alone.
     """
-    if _LIBC.fallocate(descriptor, 0, ctypes.c_longlong(0), ctypes.c_longlong(size)) == 0:
-        return
-    number = ctypes.get_errno()
-    if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
-        raise OSError(number, os.strerror(number))
+    if hasattr(_LIBC, "fallocate"):  # Linux's
+        if _LIBC.fallocate(descriptor, 0, ctypes.c_longlong(0), ctypes.c_longlong(size)) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
     os.ftruncate(descriptor, size)
 
 

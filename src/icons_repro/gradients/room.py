@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from icons_repro.core.errors import DataError
+from icons_repro.core.machine import free_memory
 from icons_repro.gradients.layout import ParameterLayout
 
 
@@ -54,11 +53,3 @@ def device_room(model: nn.Module, device: torch.device) -> int | None:
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     to_come = sum(p.nbytes for p in model.parameters() if p.device != device)
     return max(0, free - to_come) // 2
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that the system can still give."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise DataError("/proc/meminfo does not tell how much memory is free; pass memory_gb")

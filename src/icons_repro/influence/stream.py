@@ -140,7 +140,8 @@ class _Pass:
     def _read(self, block: _Block, buffer: torch.Tensor) -> None:
         size = block.n_rows * self._codec.row_bytes
         ahead = block.offset + size
-        os.posix_fadvise(block.file, ahead, AHEAD * size, os.POSIX_FADV_WILLNEED)
+        if hasattr(os, "posix_fadvise"):  # Linux's
+            os.posix_fadvise(block.file, ahead, AHEAD * size, os.POSIX_FADV_WILLNEED)
         view = buffer.numpy().data.cast("B")[:size]
         done = 0
         while done < size:
