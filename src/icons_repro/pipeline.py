@@ -19,6 +19,7 @@ from icons_repro.core.claims import Heart
 from icons_repro.core.errors import ConfigError, UserError
 from icons_repro.core.home import HOME, settle
 from icons_repro.core.integrity import MANIFEST
+from icons_repro.core.machine import heed_quota
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.sockets import keep_sockets_short
 from icons_repro.core.step import Step, ordered
@@ -100,6 +101,7 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
             return [None] * len(jobs)
     if threads := first.trainer.threads:  # before torch is imported
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    heed_quota()
     cache = one_cache(jobs)
     experiments = _experiments(jobs, cache)
     goals = [goal for e in experiments for goal in e.goals()]

@@ -21,6 +21,7 @@ from icons_repro.core.claims import Heart
 from icons_repro.core.errors import UserError
 from icons_repro.core.faults import in_one_line
 from icons_repro.core.home import HOME, settle
+from icons_repro.core.machine import heed_quota
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step
 from icons_repro.core.step_json import from_json
@@ -36,6 +37,7 @@ def make(step: Step, cache: Cache, options: Options, everything: bool = False) -
     """
     quiet_third_parties()
     settle(cache.root / HOME)
+    heed_quota()
     heed_signals()
     try:
         if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from icons_repro.core.machine import cores, free_memory, memory
+from icons_repro.core import machine
+from icons_repro.core.machine import cores, free_memory, heed_quota, memory
 
 BOUND = """
 import os
@@ -32,6 +33,22 @@ def test_the_environment_bounds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert cores() == 1
+
+
+def test_openmp_heeds_a_quota_but_not_against_what_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64), raising=False)
+    monkeypatch.setattr(machine, "cores", lambda: 64)
+    heed_quota()
+    assert os.environ == {}  # no quota: its own choice
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    heed_quota()
+    assert os.environ == {"OMP_NUM_THREADS": "4"}
+    os.environ["OMP_NUM_THREADS"] = "7"
+    heed_quota()
+    assert os.environ == {"OMP_NUM_THREADS": "7"}
 
 
 def test_ranks_share_the_cores_out_and_heed_a_lower_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,16 @@ def cores() -> int:
     return max(1, int(cpu_count()))
 
 
+def heed_quota() -> None:
+    """Let OpenMP take no more threads than a quota leaves; call it before torch is imported.
+
+    It knows of bindings, not of quotas: a container of 4 cores on a machine of 64 ran 64 threads.
+    """
+    bound = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    if cores() < len(bound(0)):
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+
+
 def memory(root: Path = Path("/")) -> int:
     """Return the bytes that this process may have: the machine's, or a control group's limit.
 
