@@ -152,7 +152,7 @@ def _winners(found: MapFindings, across: str, upwards: str) -> Spec:
     ]
     opacity = {"condition": {"test": "datum.clear", "value": 0.9}, "value": 0.3}
     return {
-        "title": {"text": "best rule, and its lead over the second; pale: not clear",
+        "title": {"text": "best rule and its lead; pale: not clear",
                   "fontSize": 12, "anchor": "start"},
         "width": {"step": 60}, "height": {"step": 34}, "data": {"values": cells},
         "encoding": _plane(across, upwards),
