@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from icons_repro.core.machine import cores
 from icons_repro.gpu_check.lines import Check, Found
 from icons_repro.gpu_check.model import Rig
 from icons_repro.gpu_check.passes import (
@@ -97,7 +96,7 @@ def training(rig: Rig, micro_batch: int, deterministic: bool = True) -> Found:
 
 def scoring(rig: Rig) -> Found:
     """Scoring a store on ten tasks, beside reading its file: both from the page cache."""
-    shape, threads = rig.shape, min(8, cores())
+    shape, threads = rig.shape, min(8, torch.get_num_threads())
     with tempfile.TemporaryDirectory() as name:
         store = _random_store(Path(name) / "store", shape.stored_rows, shape.dim)
         vectors = torch.randn(TASKS, shape.dim, generator=torch.Generator().manual_seed(0))
