@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from mounted import may_mount, run_mounted
 
 from icons_repro.core import home
 from icons_repro.core.home import AT_HOME, BESIDE_HUB, WITHOUT_HUB, may_write, settle
@@ -74,26 +72,14 @@ def test_a_folder_may_be_made_where_its_parent_may_be_written(tmp_path: Path) ->
     assert may_write(tmp_path / "not" / "yet")
 
 
-def mounts_a_home_read_only() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    asked = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/mnt"]
-    return subprocess.run(asked, capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(not mounts_a_home_read_only(), reason="needs the right to mount a folder")
+@pytest.mark.skipif(not may_mount(), reason="needs the right to mount a folder")
 def test_a_benchmark_is_loaded_and_a_chart_library_is_quiet_without_a_home(
-    small_world: Path, tmp_path: Path
+    small_world: Path, tmp_path: Path, fresh: Path
 ) -> None:
     (tmp_path / "load.py").write_text(LOAD)
     file = sorted((small_world / "benchmarks").glob("*.parquet"))[0]
-    command = f"mount -t tmpfs -o ro tmpfs /mnt && {sys.executable} {tmp_path}/load.py {tmp_path}"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f"{command} {file}"],
-        env={**os.environ, "HOME": "/mnt", "PYTHONPATH": str(SRC)},
-        capture_output=True,
-        text=True,
-    )
+    told = [str(tmp_path / "load.py"), str(tmp_path), str(file)]
+    done = run_mounted(fresh, "ro", told, {**os.environ, "PYTHONPATH": str(SRC)})
     assert done.returncode == 0, done.stderr[-2000:]
     assert "?" in done.stdout
     assert "atplotlib" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
@@ -13,7 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mounted import may_mount, run_mounted
 
+from icons_repro.core.machine import SHARED
 from icons_repro.data import workers
 
 SRC = Path(__file__).parents[2] / "src"
@@ -35,24 +36,12 @@ if __name__ == "__main__":
 """
 
 
-def may_mount() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    asked = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"]
-    return subprocess.run(asked, capture_output=True).returncode == 0
-
-
 @pytest.mark.skipif(not may_mount(), reason="needs the right to mount a /dev/shm of its own")
 def test_a_full_shared_memory_loses_no_batch(tmp_path: Path) -> None:
+    """It waited for ever, which the time limit of two minutes would show."""
     (tmp_path / "read.py").write_text(READ)
-    command = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && {sys.executable} {tmp_path}/read.py"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", command],
-        env=os.environ | {"PYTHONPATH": str(SRC)},
-        capture_output=True,
-        text=True,
-        timeout=120,  # it waited for ever
-    )
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    done = run_mounted(SHARED, "size=64k", [str(tmp_path / "read.py")], environment)
     assert done.stdout == "all came back\n", done.stderr[-2000:]
     assert not done.stderr
 

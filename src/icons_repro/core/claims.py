@@ -105,9 +105,8 @@ class Heart:
     def _forget_old(folder: Path) -> None:
         """Remove the cards of processes that have not beaten for a day."""
         for card in folder.glob("*.alive"):
-            with suppress(
-                FileNotFoundError, PermissionError
-            ):  # another user's, in a folder like /tmp
+            # another process was quicker, or it is another user's in a folder like /tmp
+            with suppress(FileNotFoundError, PermissionError):
                 if time.time() - card.stat().st_mtime > 86_400:
                     card.unlink()
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+SHARED = Path("/dev/shm")
+"""Where processes share memory: PyTorch's readers for batches, NCCL's ranks for their own."""
 UNIFIED = "memory.max", "memory.current", "inactive_file"
 VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 """Files of a control group's limit and use, and what of its use are files read, given up first."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -16,10 +17,9 @@ import torch
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
-from icons_repro.core.machine import cores
+from icons_repro.core.machine import SHARED, cores
 from icons_repro.core.sockets import keep_sockets_short
 
-SHARED = "/dev/shm"
 T = TypeVar("T")
 
 
@@ -62,10 +62,10 @@ def has_room(size: int) -> bool:
 def _reduced(tensor: torch.Tensor) -> Any:
     """Return what a pickle of a tensor is made of: a place in shared memory, or its bytes."""
     if has_room(tensor.nbytes):
-        try:
-            return reduce_tensor(tensor.share_memory_())
-        except RuntimeError:  # another process has taken the room since
-            pass
+        with suppress(RuntimeError):  # another process has taken the room since
+            tensor.share_memory_()
+    if tensor.is_shared():
+        return reduce_tensor(tensor)
     data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return _restored, (data, tensor.dtype, tuple(tensor.shape))
 

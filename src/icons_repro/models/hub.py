@@ -25,13 +25,14 @@ def fetch(
     if Path(name).exists():
         return Path(name)
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         folder = snapshot_download(
             name, allow_patterns=list(patterns), revision=revision, repo_type=kind
         )
         return Path(folder)
-    except (ValueError, OSError) as error:  # all that the hub's client raises
+    except (HFValidationError, OSError) as error:  # what it says of names, leave and connections
         raise UserError(_reason(name, error)) from error
 
 

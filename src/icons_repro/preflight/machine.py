@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from icons_repro.core.device import bfloat16_problem
-from icons_repro.core.machine import memory
+from icons_repro.core.machine import SHARED, memory
 from icons_repro.core.provenance import versions
 from icons_repro.core.settings import TrainerSettings
 from icons_repro.preflight.findings import Finding
@@ -77,7 +77,7 @@ def check_devices(trainer: TrainerSettings, needs: Mapping[str, float]) -> list[
     return [Finding("ok", "devices", text)]
 
 
-def check_shared_memory(trainer: TrainerSettings, folder: Path = Path("/dev/shm")) -> list[Finding]:
+def check_shared_memory(trainer: TrainerSettings, folder: Path = SHARED) -> list[Finding]:
     """Look whether NCCL has room where the devices of a node exchange what they have."""
     if trainer.accelerator not in ("gpu", "cuda") or trainer.devices < 2 or not folder.is_dir():
         return []
