@@ -13,8 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from forked import SOURCE, forked, run_forked
+from rich.console import Console
 
 from icons_repro.core.types import content_key
+from icons_repro.studies.counterfactual.__main__ import add
+from icons_repro.studies.counterfactual.chosen import FILE, Chosen
+from icons_repro.studies.csv_rows import read_rows
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -165,6 +169,18 @@ def test_the_slow_gradients_choose_the_same_rows(output: Path) -> None:
     folders = [Path(json.loads(path.read_text())["selection"]) for path in runs]
     assert len(set(folders)) == 2
     assert np.array_equal(*(np.load(folder / "positions.npy") for folder in folders))
+
+
+def test_what_training_on_the_chosen_did_to_each_task_is_measured_once(
+    output: Path, tmp_path: Path
+) -> None:
+    add(tmp_path, output / "runs" / "tiny", Console())
+    lines = read_rows(tmp_path / FILE, Chosen)
+    assert {(c.source, c.rule, c.train_seed) for c in lines} == {("gradients", "vote", 0)}
+    assert len({c.task for c in lines}) == len(lines) == 7
+    assert all(0 < c.loss < np.log(100) for c in lines), "a guess among a hundred words is as good"
+    add(tmp_path, output / "runs" / "tiny", Console())
+    assert read_rows(tmp_path / FILE, Chosen) == lines
 
 
 def test_less_sums_influence_over_the_epochs_of_the_warmup(output: Path) -> None:

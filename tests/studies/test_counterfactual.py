@@ -13,6 +13,7 @@ from scipy import stats
 from icons_repro.core.errors import DataError
 from icons_repro.report.cells import DASH
 from icons_repro.studies.counterfactual.__main__ import main
+from icons_repro.studies.counterfactual.chosen import Chosen, Randoms, chosen_tables
 from icons_repro.studies.counterfactual.losses import Loss
 from icons_repro.studies.counterfactual.predictions import Predicted, names_of
 from icons_repro.studies.counterfactual.score import findings, spearman
@@ -108,3 +109,60 @@ def test_the_command_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_without_runs_the_command_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--add"):
         main([str(tmp_path)])
+
+
+def chosen_set(
+    source: str, rule: str, loss: float, seeds: tuple[int, ...] = (0, 1)
+) -> list[Chosen]:
+    return [Chosen("p", source, rule, f"c{source}", s, t, loss) for s in seeds for t in TASKS]
+
+
+def test_what_is_chosen_is_held_against_the_mean_of_random_subsets() -> None:
+    losses = [
+        Loss("p", f"s{number}", seed, task, 1.0 + 0.1 * number)
+        for number in range(11)
+        for seed in (0, 1)
+        for task in TASKS
+    ]
+    sets = chosen_set("gradients", "vote", 1.2) + chosen_set("rds", "vote", 1.9)
+    table, by_task = chosen_tables(sets, losses, {"gradients": 0.3, "rds": 0.1})
+    # two trainings of one set are equal here; the random mean, 1.5, has an error of .33 / sqrt(11)
+    half = stats.t.ppf(0.975, 11) * np.std(0.1 * np.arange(11), ddof=1) / 11**0.5
+    assert table.rows == (("gradients", "+0.30", "-0.300*"), ("rds", "+0.10", "+0.400*"))
+    assert f"±{half:.3f}" in table.notes[1]
+    assert by_task.rows[0] == ("gradients, vote", "-0.30", "-0.30")
+
+
+def test_the_interval_of_the_chosen_covers_what_two_trainings_and_the_draw_leave_open() -> None:
+    """Sets that are drawn as the random ones are: 95 of 100 intervals hold their difference."""
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(400):
+        worth, luck = rng.normal(size=(21, 1, 1)), rng.normal(0, 0.5, size=(21, 2, 1))
+        losses = worth + luck
+        own = Randoms(losses[:20])
+        inside += abs(losses[20].mean() - worth[20, 0, 0] - own.mean.mean()) < own.half_width()
+    assert 0.92 < inside / 400 < 0.975
+
+
+def test_sources_with_a_higher_score_are_said_to_choose_better_or_not() -> None:
+    losses, _ = measured()
+    names = {f"source{i}": 0.1 * i for i in range(5)}
+    sets = [c for name, score in names.items() for c in chosen_set(name, "mean", -score)]
+    table, _ = chosen_tables(sets, losses, names)
+    assert "mean: rank correlation with the score +1.00" in table.notes[2]
+    assert [row[0] for row in table.rows] == sorted(names, reverse=True)
+
+
+def test_a_set_that_one_seed_has_not_trained_is_not_averaged() -> None:
+    losses, predicted = measured()
+    sets = chosen_set("knowing", "vote", 0.1, (0,)) + chosen_set("guessing", "vote", 0.2)
+    *_, table, _ = findings(losses, predicted, sets)
+    assert [row[0] for row in table.rows] == ["guessing"]
+
+
+def test_lines_of_two_pools_are_refused() -> None:
+    losses, predicted = measured()
+    other = [replace(c, pool="q") for c in chosen_set("knowing", "vote", 0.1)]
+    with pytest.raises(DataError, match="2 pools"):
+        findings(losses, predicted, other)

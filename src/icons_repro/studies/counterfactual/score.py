@@ -17,6 +17,7 @@ import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.report.cells import DASH, Cells
+from icons_repro.studies.counterfactual.chosen import Chosen, chosen_tables
 from icons_repro.studies.counterfactual.losses import Loss
 from icons_repro.studies.counterfactual.predictions import Predicted
 
@@ -66,8 +67,16 @@ def _half(draws: np.ndarray) -> float:
     return float(np.ptp(np.nanquantile(draws.mean(axis=1), (0.025, 0.975))) / 2)
 
 
-def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cells]:
-    """Return each source's score, beside the ceiling: the mean over tasks, and by task."""
+def findings(
+    losses: Sequence[Loss], predicted: Sequence[Predicted], chosen: Sequence[Chosen] = ()
+) -> list[Cells]:
+    """Return each source's score, beside the ceiling, and what its choice did to the losses.
+
+    Each is shown in the mean over tasks, and by task. Raises `DataError` where pools are mixed.
+    """
+    pools = sorted({r.pool for r in losses} | {r.pool for r in chosen})
+    if len(pools) > 1:
+        raise DataError(f"lines of {len(pools)} pools ({', '.join(pools)}): keep those of one.")
     seeds = sorted({r.train_seed for r in losses})
     if not seeds:
         raise DataError("no model has been measured yet: use --add.")
@@ -102,6 +111,7 @@ def findings(losses: Sequence[Loss], predicted: Sequence[Predicted]) -> list[Cel
     return [
         Cells("linear datamodelling score", columns, means, notes),
         Cells("linear datamodelling score by task", heads, each),
+        *chosen_tables(chosen, losses, {line.name: line.tasks.mean() for line in sources}),
     ]
 
 
