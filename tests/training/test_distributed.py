@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from fit_process import forked_fit
+from notices import noticed, with_srun
 from safetensors.torch import load_file
 
 from icons_repro.core.errors import ConfigError, UserError
@@ -48,7 +49,12 @@ def job(tiny_base: Path, small_world: Path, tmp_path_factory: pytest.TempPathFac
         seed=3,
         lora=LoraSettings(rank=4, alpha=8, dropout=0.1),
         train=TrainSettings(
-            batch_size=8, micro_batch=4, learning_rate=1e-3, projector_learning_rate=1e-3, epochs=2
+            batch_size=8,
+            micro_batch=4,
+            learning_rate=1e-3,
+            projector_learning_rate=1e-3,
+            epochs=2,
+            gradient_checkpointing=True,
         ),
         data=DataSettings(max_length=128),
     )
@@ -101,9 +107,21 @@ def moved(a: Path, b: Path, start: Path) -> float:
 
 
 def test_two_devices_train_as_one_that_accumulates_with_text_only_rows(
-    job: FitJob, trained: Callable[[FitJob], Path], tiny_base: Path
+    job: FitJob,
+    trained: Callable[[FitJob], Path],
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    one, two = trained(job), trained(replace(job, trainer=TWO))
+    """And say nothing of third parties', whom threads, `srun` and checkpointing provoke."""
+    one = trained(job)
+    monkeypatch.setenv("PATH", str(with_srun(tmp_path)), prepend=os.pathsep)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # torchrun would tell what it chose
+    capfd.readouterr()
+    two = trained(replace(job, trainer=TWO))
+    said = "".join(capfd.readouterr())
+    assert not noticed(said), said[-3000:]
     assert moved(one, two, tiny_base) < 1e-3  # it was .06 where only two devices heard of no image
     a, b = weights(one), weights(two)
     assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
