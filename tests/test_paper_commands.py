@@ -22,6 +22,7 @@ SMALL = [
     *("data.world.pool_size=240", "data.world.test_rows=12", "data.world.validation_rows=8"),
     *("benchmarks.only=[tiny_pope,tiny_vqa]", "finetune.epochs=1", "reference=reuse"),
     *("logger=none", "finetune.micro_batch=8", "warmup.train.micro_batch=8"),
+    "projection.dim=256",
 ]
 HERE = {
     "setup=llava_665k": None,
