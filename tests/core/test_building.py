@@ -76,13 +76,6 @@ def _try(root: Path, step: Any) -> None:
         make(root, step)
 
 
-def test_why_missing_names_the_changed_key(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    assert cache.why_missing(Number(value=1)) == "never computed"
-    obtain(Number(value=1), cache)
-    assert cache.why_missing(Number(value=2)) == "value: 1 -> 2"
-
-
 def test_three_processes_share_one_computation_and_say_whom_they_wait_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -125,7 +125,7 @@ def test_another_content_of_the_same_size_is_found_when_asked_for(tmp_path: Path
     assert Cache(tmp_path).is_ready(STEP)
     asked = Cache(tmp_path, verify=True)
     assert not asked.is_ready(STEP)
-    assert asked.why_missing(STEP) == "damaged: number has another content"
+    assert asked.damage(asked.path(STEP)) == "number has another content"
 
 
 def test_processes_that_look_at_sizes_alone_make_again_what_verify_found(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_leads_into_a_deleted_artifact_is_missing_until_that_is_there_again
     step = Linked(world=world)
     shutil.rmtree(obtain(step, cache).parents[1] / "number")
     fresh = Cache(tmp_path)
-    assert fresh.why_missing(step).endswith("it is gone")
+    assert fresh.damage(fresh.path(step)).endswith("it is gone")
     obtain(step, fresh)
     assert fresh.is_ready(world)
     assert Cache(tmp_path).is_ready(step)

@@ -30,7 +30,6 @@ from icons_repro.core.files import read_json, write_text
 from icons_repro.core.integrity import MANIFEST, damage, describe, open_to_readers
 from icons_repro.core.provenance import provenance
 from icons_repro.core.step import FINGERPRINT_LENGTH, Counts, Step
-from icons_repro.core.trees import flatten
 
 log = logging.getLogger(__name__)
 FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_LENGTH}}}")
@@ -204,35 +203,6 @@ class Cache:
         aside = self.path(step).with_suffix(f".{uuid.uuid4().hex[:8]}.damaged")
         os.rename(self.path(step), aside)
         log.info("%s was damaged and is moved to %s", self.path(step), aside.name)
-
-    def why_missing(self, step: Step) -> str:
-        """Say what is damaged, or how the step differs from the most similar one of its stage."""
-        if problem := self.damage(self.path(step)):
-            return f"damaged: {problem}"
-        found = [read_json(path) for path in sorted((self.root / step.stage).glob(f"*/{MANIFEST}"))]
-        finished = [manifest for manifest in found if isinstance(manifest, dict)]
-        if not finished:
-            return "never computed"
-        differences = [_differences(m, step.identity) for m in finished]
-        nearest = min(differences, key=len)
-        return "; ".join(nearest[:3]) + (f"; {len(nearest) - 3} more" if len(nearest) > 3 else "")
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List what changed between two identities, as `key: old -> new`."""
-    before = dict(flatten({k: old.get(k) for k in ("version", "config")}))
-    after = dict(flatten({k: new[k] for k in ("version", "config")}))
-    changed = [
-        f"{key.removeprefix('config.')}: {before.get(key)} -> {after.get(key)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    inputs = sorted(old.get("inputs", {}).keys() | new["inputs"].keys())
-    return changed + [
-        f"new {name}"
-        for name in inputs
-        if old.get("inputs", {}).get(name) != new["inputs"].get(name)
-    ]
 
 
 def _manifest_text(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> str:

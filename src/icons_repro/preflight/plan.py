@@ -15,10 +15,13 @@ from icons_repro.core.errors import ConfigError
 from icons_repro.core.step import Step, ordered
 from icons_repro.engine.ledger import Ledger
 from icons_repro.experiment import Experiment
+from icons_repro.preflight.missing import why_missing
 from icons_repro.preflight.run_cost import has_sizes, print_run_costs
 from icons_repro.training.stage import check_batches
 
 log = logging.getLogger(__name__)
+LABEL = len("random 0.2, seed 0")
+"""Up to the name of a plain choice, the second column is not folded on a narrow terminal."""
 NO_SIZE = "the size of a model is not known (docs/models.md)"
 
 
@@ -50,15 +53,18 @@ def print_plan(goals: Sequence[Step], cache: Cache, console: Console | None = No
     """Print one row for each step: cached (and what it took), to run (and why), or not needed."""
     missing = Ledger(goals, cache).needed
     check_batches(missing.values())
+    why_not = why_missing(missing.values(), cache)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    longest = max((len(step.label) for step in ordered(goals)), default=0)
     for column in ("stage", "what", "fingerprint", "state", "why"):
         whole = column in ("fingerprint", "state")  # to be searched for: never in two lines
-        table.add_column(column, overflow="fold", no_wrap=whole)
+        short = column == "what" and longest <= LABEL
+        table.add_column(column, overflow="fold", no_wrap=whole or short)
     for step in ordered(goals):
         if cache.is_ready(step):
             state, why = "[green]cached", f"took {cache.manifest(step)['seconds']:.1f} s"
         elif step.fingerprint in missing:
-            state, why = "[yellow]run", cache.why_missing(step)
+            state, why = "[yellow]run", why_not[step.fingerprint]
         else:
             state, why = "not needed", "what reads it is cached"
         table.add_row(step.stage, Text(step.label), step.fingerprint, state, Text(why))
