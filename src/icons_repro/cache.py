@@ -1,7 +1,7 @@
 """What the cache holds, whether it is whole, and what nobody needs.
 
 python -m icons_repro.cache verify     read everything: is it what it was when it was finished?
-python -m icons_repro.cache list       every finished step: size, age, who reads it
+python -m icons_repro.cache list       every finished step: size, age, who needs it
 python -m icons_repro.cache du         bytes of each stage
 python -m icons_repro.cache prune      what could go; with --yes it does
 
@@ -17,14 +17,15 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Table
@@ -78,13 +79,9 @@ class Contents:
         ]
 
     @cached_property
-    def readers(self) -> dict[str, list[str]]:
-        """Fingerprint to the stages of the finished steps that were made from it."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for entry in self.entries:
-            for read in entry.inputs:
-                found[read].add(entry.path.parent.name)
-        return {name: sorted(stages) for name, stages in found.items()}
+    def steps_of(self) -> Counter[str]:
+        """Fingerprint to the number of finished steps that were made from it."""
+        return Counter(read for entry in self.entries for read in set(entry.inputs))
 
     @cached_property
     def runs_of(self) -> Counter[str]:
@@ -122,18 +119,21 @@ def verify(contents: Contents, console: Console) -> int:
 
 
 def show(contents: Contents, console: Console) -> int:
-    """Print every finished step."""
-    table = Table(title=f"Cache {contents.cache.root}")
-    for column in ("stage", "what", "fingerprint", "size", "age", "read by", "runs"):
-        right = column in ("size", "age", "runs")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    """Print every finished step, and how many other steps and runs need it."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    for column in ("stage", "what", "fingerprint", "size", "age", "steps", "runs"):
+        words = column in ("stage", "what")
+        side: JustifyMethod = "left" if words or column == "fingerprint" else "right"
+        table.add_column(column, justify=side, overflow="fold", no_wrap=not words)
     for entry in contents.entries:
         table.add_row(
             *(entry.path.parent.name, Text(str(entry.manifest.get("label", "(cut)")))),
             *(entry.name, decimal(entry.size), _words(_age(entry.path / MANIFEST))),
-            *(", ".join(contents.readers.get(entry.name, [])), str(contents.runs_of[entry.name])),
+            *(str(contents.steps_of[entry.name]), str(contents.runs_of[entry.name])),
         )
+    console.print(Text(f"Cache {contents.cache.root}"), soft_wrap=True)  # a path is never cut
     console.print(table)
+    console.print("steps and runs: how many of each need it")
     return 0
 
 
