@@ -149,9 +149,12 @@ def test_sources_with_a_higher_score_are_said_to_choose_better_or_not() -> None:
     losses, _ = measured()
     names = {f"source{i}": 0.1 * i for i in range(5)}
     sets = [c for name, score in names.items() for c in chosen_set(name, "mean", -score)]
-    table, _ = chosen_tables(sets, losses, names)
-    assert "mean: rank correlation with the score +1.00" in table.notes[2]
-    assert [row[0] for row in table.rows] == sorted(names, reverse=True)
+    noise = {"random": -0.5, "source4, projection.dim=64": 0.9}  # and train best and worst
+    sets += chosen_set("random", "mean", -9.0) + chosen_set("source4, projection.dim=64", "mean", 9)
+    table, _ = chosen_tables(sets, losses, names | noise)
+    assert table.notes[2] == "mean: rank correlation with the score +1.00, p <.001"
+    by_score = ["source4, projection.dim=64", *sorted(names, reverse=True), "random"]
+    assert [row[0] for row in table.rows] == by_score
 
 
 def test_a_set_that_one_seed_has_not_trained_is_not_averaged() -> None:

@@ -15,10 +15,12 @@ import numpy as np
 
 from icons_repro.core.errors import DataError
 from icons_repro.report.cells import DASH, Cells
+from icons_repro.report.compare_tables import p_text
 from icons_repro.studies.counterfactual.losses import Loss
 
 FILE = "chosen.csv"
 RULE = "selector.rule"
+NOISE = "random"
 FEWEST = 4
 """Sources below which the order of losses is not held against that of scores."""
 
@@ -145,15 +147,19 @@ def _starred(value: float, half: float) -> str:
 def _agreements(
     found: Mapping[tuple[str, str], np.ndarray], rules: Sequence[str], scores: Mapping[str, float]
 ) -> list[str]:
-    """Say for each rule whether sources with a higher score choose rows that train better."""
+    """Say for each rule whether sources with a higher score choose rows that train better.
+
+    Variants of one source (named with a setting) would count it several times; noise is a control.
+    """
     from scipy.stats import spearmanr
 
     said = []
     for rule in rules:
-        own = [source for source, r in found if r == rule and source in scores]
-        if len(own) >= FEWEST:
-            gained = [-found[source, rule].mean() for source in own]
-            r, p = spearmanr([scores[source] for source in own], gained)
-            said.append(f"{rule}: rank correlation with the score {r:+.2f} (p = {p:.2f}, "
-                        f"{len(own)} sources)")  # fmt: skip
+        plain = [s for s, r in found if r == rule and s in scores and "," not in s and s != NOISE]
+        if len(plain) >= FEWEST:
+            gained = [-found[source, rule].mean() for source in plain]
+            r, p = spearmanr([scores[source] for source in plain], gained)
+            said.append(f"{rule}: rank correlation with the score {r:+.2f}, p {p_text(float(p))}")
+    if said:
+        said.append("over sources without variants, and without noise")
     return said
