@@ -169,3 +169,11 @@ def test_lines_of_two_pools_are_refused() -> None:
     other = [replace(c, pool="q") for c in chosen_set("knowing", "vote", 0.1)]
     with pytest.raises(DataError, match="2 pools"):
         findings(losses, predicted, other)
+
+
+def test_two_sets_of_one_source_and_rule_are_refused_by_name() -> None:
+    losses, predicted = measured()
+    sets = chosen_set("knowing", "vote", 0.1)
+    other = [replace(c, selection="cother") for c in sets]
+    with pytest.raises(DataError, match=r"chosen\.csv: knowing, vote chose 2 sets \(cknowing, cot"):
+        findings(losses, predicted, [*sets, *other])

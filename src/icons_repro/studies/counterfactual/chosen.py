@@ -8,6 +8,7 @@ random, and the rule that chooses is not a sum.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -130,10 +131,22 @@ def chosen_tables(
 def _differences(
     chosen: Sequence[Chosen], seeds: Sequence[int], tasks: Sequence[str], randoms: Randoms
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Return each source and rule's difference by task; only of sets that every seed trained."""
+    """Return each source and rule's difference by task; only of sets that every seed trained.
+
+    Raises `DataError` where one source and rule has several sets, by other settings of the rule.
+    """
+    sets: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for r in chosen:
+        sets[r.source, r.rule].add(r.selection)
+    for (source, rule), names in sets.items():
+        if len(names) > 1:
+            raise DataError(
+                f"{FILE}: {source}, {rule} chose {len(names)} sets ({', '.join(sorted(names))}): "
+                "keep the lines of one."
+            )
     known = {(r.source, r.rule, r.train_seed, r.task): r.loss for r in chosen}
     found = {}
-    for source, rule in dict.fromkeys((r.source, r.rule) for r in chosen):
+    for source, rule in sets:
         own = [[known.get((source, rule, seed, task)) for task in tasks] for seed in seeds]
         if all(value is not None for line in own for value in line):
             found[source, rule] = np.array(own, float).mean(axis=0) - randoms.mean
