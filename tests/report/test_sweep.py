@@ -219,6 +219,10 @@ def test_other_seeds_and_devices_make_no_method(tmp_path: Path) -> None:
             "data": {"world": {"seed": 100 + seed}},
             "warmup": {"seed": 100 + seed},
             "trainer": {"devices": 1 + seed},
+            "executor": {"kind": ("inline", "slurm")[seed], "partition": (None, "gpu")[seed]},
+            "workers": (None, 8)[seed],
+            "resources": {"extract": {"chunks": 1 + seed}},
+            "verify": bool(seed),
         }
         write_run(
             tmp_path / f"s{seed}", {"a": coins(0.6, seed)}, {"a": coins(0.9, seed)},

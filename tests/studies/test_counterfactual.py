@@ -78,6 +78,8 @@ def test_a_source_is_named_by_what_it_does_not_share_with_most() -> None:
     methods = [plain, {**plain, "influence": "rds"}, {**plain, "projection.dim": 64}, plain]
     runs = [SimpleNamespace(method=method) for method in methods]
     assert names_of(runs) == ["gradients", "rds", "gradients, projection.dim=64", "gradients"]
+    seeded = [SimpleNamespace(method={**run.method, "selection_seed": 0}) for run in runs[:3]]
+    assert names_of([*seeded, runs[3]]) == names_of(runs), "the draw of random rows is no source"
 
 
 def test_too_few_subsets_are_refused_by_number() -> None:

@@ -23,7 +23,8 @@ Settings = Mapping[str, Any]
 """A run's settings as flat names, without those that tell seeds and places apart."""
 
 NOT_METHOD = ("seed", "budget", "names", "experiment", "plan", "reference", "references", "logger",
-              "paths", "stages", "scale", "hydra", "leakage")  # fmt: skip
+              "paths", "stages", "scale", "hydra", "leakage", "executor", "workers", "resources",
+              "verify")  # fmt: skip
 SEEDS = ("data.world.seed", "warmup.seed", "targets.seed")
 """They make another pool, or the same work again; never another method."""
 RESOURCES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads",

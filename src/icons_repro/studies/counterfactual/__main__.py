@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from tqdm import tqdm
@@ -28,6 +29,7 @@ from icons_repro.studies.counterfactual.predictions import Predicted, names_of, 
 from icons_repro.studies.counterfactual.score import findings
 from icons_repro.studies.csv_rows import read_rows, write_rows
 
+T = TypeVar("T")
 TABLES = "results.md"
 TRAINING = ("finetune.", "trainer.", "lora.")
 """Settings that say how a subset is trained."""
@@ -40,7 +42,8 @@ def add(folder: Path, runs: Path, console: Console) -> None:
     trained otherwise than most is counted and left out.
     """
     found = collect([runs])
-    scored = [run for run in found if run.results.influence]
+    matrices = {run.results.influence: run for run in found if run.results.influence}
+    scored = list(matrices.values())
     if not scored:
         raise UserError(
             f"no run below {runs} has an influence matrix: run python run.py stages=[select]."
@@ -58,21 +61,19 @@ def add(folder: Path, runs: Path, console: Console) -> None:
     losses = read_rows(folder / LOSSES, Loss)
     known = {(r.selection, r.train_seed) for r in losses}
     for run in tqdm([r for r in subsets if _named(r) not in known], "losses", unit="model"):
-        losses += [
-            Loss(str(run.results.pool), *_named(run), task, value)
-            for task, value in measure(run, _targets(run, scored)).items()
-        ]
+        losses += _measured(run, scored, Loss)
         write_rows(folder / LOSSES, losses, Loss)
-    sources = {run.folder: name for run, name in zip(scored, names_of(scored), strict=True)}
-    own = [(run, sources[run.folder], str(run.method[RULE])) for run in alike if _chose(run)]
+    sources = dict(zip(matrices, names_of(scored), strict=True))
+    own = [
+        (run, sources[str(run.results.influence)], str(run.method[RULE]))
+        for run in alike
+        if _chose(run)
+    ]
     chosen = read_rows(folder / CHOSEN, Chosen)
     seen = {(r.source, r.rule, r.selection, r.train_seed) for r in chosen}
     new = [(run, *by) for run, *by in own if (*by, *_named(run)) not in seen]
     for run, source, rule in tqdm(new, "losses of the chosen", unit="model"):
-        chosen += [
-            Chosen(str(run.results.pool), source, rule, *_named(run), task, value)
-            for task, value in measure(run, _targets(run, scored)).items()
-        ]
+        chosen += _measured(run, scored, partial(Chosen, source=source, rule=rule))
         write_rows(folder / CHOSEN, chosen, Chosen)
     old = read_rows(folder / PREDICTED, Predicted)
     write_rows(folder / PREDICTED, predict(scored, subsets, old), Predicted)
@@ -95,6 +96,15 @@ def _alike(runs: Sequence[SweepRun]) -> list[SweepRun]:
 
     most = Counter(trained(run) for run in [r for r in runs if _drawn(r)] or runs).most_common(1)
     return [run for run in runs if trained(run) == most[0][0]]
+
+
+def _measured(run: SweepRun, scored: Sequence[SweepRun], line: Callable[..., T]) -> list[T]:
+    """Return one line for each target task of what a run's model makes of its rows."""
+    name, seed = _named(run)
+    return [
+        line(pool=str(run.results.pool), selection=name, train_seed=seed, task=task, loss=loss)
+        for task, loss in measure(run, _targets(run, scored)).items()
+    ]
 
 
 def _named(run: SweepRun) -> tuple[str, int]:

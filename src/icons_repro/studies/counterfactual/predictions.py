@@ -48,7 +48,7 @@ def predict(
 
 def names_of(scored: Sequence[SweepRun]) -> list[str]:
     """Name the sources, each with the settings in which it is not as most of them are."""
-    skip = ("selector.", "finetune.", f"{SOURCE}.")
+    skip = ("selector.", "selection_seed", "finetune.", f"{SOURCE}.")
     settings = [
         {k: str(v) for k, v in run.method.items() if not k.startswith(skip)} for run in scored
     ]
