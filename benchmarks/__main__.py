@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SCRIPTS = (
     *("stages", "sweep", "gradients", "projections", "scoring", "selectors", "answering"),
-    *("records", "kmeans_threads", "grid", "cascade", "streamed", "leakage"),
+    *("records", "kmeans_threads", "grid", "cascade", "streamed", "leakage", "starting"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from longest import LONGEST
 
+from icons_repro.core.imports import uncollected
 from icons_repro.core.machine import cores, free_memory
 
 settings.register_profile("fuzz", max_examples=10_000)
@@ -26,6 +27,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     room = free_memory() // (3 << 30)
     return max(2, min(cores() + 1, 8, room))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without the garbage collector, which would then look through them for ever."""
+    with uncollected():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 NOTICES = ("srun", "Warning", "Tip", "litlogger", "custom batch sampler", "OMP_NUM_THREADS",
-           "is_gradient_checkpointing", "GPU available", "deprecated", ".part")  # fmt: skip
+           "is_gradient_checkpointing", "GPU available", "deprecated", ".part",
+           "leaked")  # fmt: skip
 
 
 def noticed(said: str) -> list[str]:

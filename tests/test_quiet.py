@@ -14,6 +14,7 @@ from icons_repro.training.job import FitJob
 TRAIN_AND_PASS = """
 import sys
 from pathlib import Path
+import icons_repro.training.worker  # as a rank, which imports without the collector
 from icons_repro.training.fit import fit
 from icons_repro.training.job import FitJob
 job = FitJob.from_json(Path(sys.argv[1]).read_text())

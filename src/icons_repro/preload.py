@@ -3,13 +3,15 @@
 import contextlib
 import importlib
 
+from icons_repro.core.imports import uncollected
 from icons_repro.core.screen import quiet_third_parties
 
 PACKAGES = ("features", "gradients", "influence", "training")
 
 quiet_third_parties()  # what these say while they are imported is nobody's to act on
-for package in PACKAGES:
-    importlib.import_module(f"icons_repro.{package}.jobs")
-with contextlib.suppress(ImportError):  # without lmms-eval, the evaluate step says how to get it
-    importlib.import_module("icons_repro.evaluation.harness")
-    importlib.import_module("icons_repro.evaluation.jobs")
+with uncollected():
+    for package in PACKAGES:
+        importlib.import_module(f"icons_repro.{package}.jobs")
+    with contextlib.suppress(ImportError):  # without lmms-eval, the evaluate step says what to do
+        importlib.import_module("icons_repro.evaluation.harness")
+        importlib.import_module("icons_repro.evaluation.jobs")

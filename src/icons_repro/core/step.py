@@ -16,11 +16,14 @@ says nothing about the machine. A step pickles, and reads from JSON in another p
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -67,6 +70,16 @@ class Step:
     """Needs no torch: a fresh process starts in no time."""
     on_device: ClassVar[bool] = True
     """Has use for the GPUs that its kind of work is given."""
+
+    def load(self) -> None:
+        """Import what does the work: `jobs`, if one is beside the module that declares the step.
+
+        What cannot be imported is said by `run`, which knows what it is for.
+        """
+        package = type(self).__module__.rpartition(".")[0]
+        if not self.light and package and find_spec(jobs := f"{package}.jobs"):
+            with suppress(ImportError):
+                importlib.import_module(jobs)
 
     @abstractmethod
     def run(self, work: Work) -> Counts | None:

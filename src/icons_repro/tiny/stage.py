@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from icons_repro.core.errors import ConfigError
@@ -41,6 +42,10 @@ class TinyBase(Base):
 
     width: int
     shipped: Ref
+
+    def load(self) -> None:
+        """Import what writes it; the jobs next to this are the pre-training's."""
+        import_module("icons_repro.tiny.model")
 
     def run(self, work: Work) -> None:
         """Write model and processor."""

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icons_repro.core.errors import UserError
+from icons_repro.core.imports import uncollected
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.stop import STOPPED, Stopped, heed_signals
-from icons_repro.training.distributed import Place
-from icons_repro.training.failures import note_failure
-from icons_repro.training.fit import fit_here
-from icons_repro.training.job import FitJob
+
+with uncollected():
+    from icons_repro.training.distributed import Place
+    from icons_repro.training.failures import note_failure
+    from icons_repro.training.fit import fit_here
+    from icons_repro.training.job import FitJob
 
 POLL = 0.2
 
