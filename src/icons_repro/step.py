@@ -25,7 +25,7 @@ from icons_repro.core.machine import heed_quota
 from icons_repro.core.screen import quiet_third_parties
 from icons_repro.core.step import Step
 from icons_repro.core.step_json import from_json
-from icons_repro.core.stop import STOPPED, Stopped, heed_signals
+from icons_repro.core.stop import STOPPED, Stopped, heed_signals, leave
 
 LEFT_TO_OTHERS = 3
 
@@ -86,7 +86,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # no thread of a library may keep the process, or change its code
+    leave(main())

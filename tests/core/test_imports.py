@@ -59,9 +59,7 @@ def test_every_step_that_is_not_light_knows_what_to_import() -> None:
     heavy = {
         kind
         for kind in kinds()
-        if kind.__module__.startswith("icons_repro.")
-        and hasattr(kind, "stage")
-        and not kind.light
+        if kind.__module__.startswith("icons_repro.") and hasattr(kind, "stage") and not kind.light
     }
     assert len(heavy) > 20
     without = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from icons_repro.core.errors import UserError
 from icons_repro.core.imports import uncollected
 from icons_repro.core.screen import quiet_third_parties
-from icons_repro.core.stop import STOPPED, Stopped, heed_signals
+from icons_repro.core.stop import STOPPED, Stopped, heed_signals, leave
 
 with uncollected():
     from icons_repro.training.distributed import Place
@@ -62,4 +62,4 @@ def join(final: Path, ready: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
