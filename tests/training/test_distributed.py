@@ -166,6 +166,7 @@ def test_two_agents_started_by_hand_train_as_two_devices_of_one_node(
 HAND = """
 import os, sys
 from pathlib import Path
+from icons_repro.core.stop import leave
 from icons_repro.training.worker import join
 from icons_repro.training.fit import fit
 from icons_repro.training.job import FitJob
@@ -175,6 +176,7 @@ if int(os.environ["RANK"]):
     join(out.parent / "step", lambda: (out / "training.json").is_file())
 else:
     fit(FitJob.from_json(Path(sys.argv[1]).read_text()), out)
+leave(0)
 """
 
 
@@ -185,12 +187,14 @@ def ranks(out: Path) -> list[int]:
     return [int(pid) for pid in found.split()]
 
 
-def test_a_rank_that_cannot_save_when_told_to_stop_is_a_failure_with_its_cause(
+def test_fsdp2_begins_as_one_device_does_and_a_rank_that_cannot_save_is_named_with_its_cause(
     job: FitJob, tmp_path: Path
 ) -> None:
     out = folder(tmp_path, "unsaved")
-    endless = replace(job, train=replace(job.train, epochs=500), trainer=TWO)
-    with forked_fit(endless, out) as process:
+    endless = replace(job, train=replace(job.train, epochs=500))
+    begin = folder(tmp_path, "begin")
+    fit(replace(endless, stop_after=3), begin)
+    with forked_fit(replace(endless, trainer=SHARDED), out) as process:
         while not (out / "metrics.jsonl").exists() or len(losses(out)) < 3:
             time.sleep(0.1)
             assert process.runs()
@@ -202,6 +206,7 @@ def test_a_rank_that_cannot_save_when_told_to_stop_is_a_failure_with_its_cause(
     assert "RankError: rank 0" in error
     assert "File too large" in error
     assert not list(out.glob("failed-*"))
+    assert losses(out)[:3] == pytest.approx(losses(begin), rel=1e-3)
 
 
 def test_a_dead_rank_ends_the_run_in_one_line_within_a_minute_and_a_rerun_goes_on(
@@ -300,13 +305,12 @@ def test_a_run_goes_on_with_other_devices_from_where_each_was_told_to_stop(
 ) -> None:
     """What comes out is what one device that accumulates makes of it, to rounding.
 
-    Devices are no part of a run's name: whoever has GPUs takes up what others began, with the
-    batches that come next.
+    Devices are no part of a run's name: whoever has GPUs takes up what one began, with the batches
+    that come next.
     """
     job = long(job)
     alone, cut = trained(job), folder(tmp_path, "cut")
-    if trainer == TWO:  # fsdp2 has a test of its own for this
-        begun_on_one_device(job, cut, folder(tmp_path, "first"))
+    begun_on_one_device(job, cut, folder(tmp_path, "first"))
     stopped(replace(job, trainer=trainer), cut, number)
     before = losses(cut)
     assert before == pytest.approx(losses(alone)[: len(before)], rel=1e-3)
@@ -320,16 +324,6 @@ def test_a_run_goes_on_with_other_devices_from_where_each_was_told_to_stop(
             assert close(weights(out / name), weights(alone / name))
         moments = (load_file(folder / "optimizer.safetensors") for folder in (out, alone))
         assert close(*moments)
-
-
-def test_fsdp2_takes_up_what_one_device_began(
-    job: FitJob, trained: Callable[[FitJob], Path], tmp_path: Path
-) -> None:
-    cut = folder(tmp_path, "cut")
-    begun_on_one_device(job, cut, folder(tmp_path, "first"))
-    fit(replace(job, trainer=SHARDED), cut)
-    assert losses(cut) == pytest.approx(losses(trained(job)), rel=1e-2)
-    assert close(weights(cut), weights(trained(job)))
 
 
 def test_what_cannot_be_spread_over_devices_is_refused_before_they_start(
