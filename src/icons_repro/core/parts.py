@@ -8,8 +8,9 @@ what is checked in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, field, fields, is_dataclass
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 PART = "part"
@@ -60,6 +61,7 @@ def settings_in(hint: Any) -> type | None:
     )
 
 
-def _typed_fields(kind: type) -> Iterator[tuple[Field[Any], Any]]:
-    hints = get_type_hints(kind)
-    yield from ((f, hints[f.name]) for f in fields(kind))
+@cache
+def _typed_fields(kind: type) -> tuple[tuple[Field[Any], Any], ...]:
+    hints = get_type_hints(kind)  # each time, this compiles every annotation of the module anew
+    return tuple((f, hints[f.name]) for f in fields(kind))
