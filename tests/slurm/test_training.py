@@ -36,8 +36,9 @@ from icons_repro.training.stage import SliceWarmUp
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    *("data.world.pool_size=400", "data.world.test_rows=24", "data.world.validation_rows=12"),
-    *("finetune.epochs=1", "logger=none"),
+    *("data.world.pool_size=240", "data.world.test_rows=12", "data.world.validation_rows=8"),
+    *("benchmarks.only=[tiny_pope,tiny_vqa]", "finetune.epochs=1", "logger=none"),
+    *("projection.dim=256", "finetune.micro_batch=8"),
 ]
 
 
