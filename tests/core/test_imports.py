@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -46,6 +47,21 @@ def test_it_never_looks_at_what_was_imported_and_lets_it_go_at_the_end() -> None
     assert (found.stdout, found.stderr) == ("0\n", "")
 
 
+def test_garbage_of_before_is_not_kept_for_ever() -> None:
+    class Kept: ...
+
+    with uncollected():
+        pass  # the collector has looked at all there was
+    gc.disable()
+    kept = Kept()
+    kept.itself = kept  # type: ignore[attr-defined]
+    seen = weakref.ref(kept)
+    del kept
+    gc.enable()
+    with uncollected():
+        assert seen() is None
+
+
 def kinds(of: type[Step] = Step) -> Iterator[type[Step]]:
     for kind in of.__subclasses__():
         yield kind
@@ -75,5 +91,7 @@ def test_a_step_whose_jobs_cannot_be_imported_says_so_itself(
 ) -> None:
     from icons_repro.evaluation.stage import Evaluate
 
-    monkeypatch.setitem(sys.modules, "icons_repro.evaluation.jobs", None)
+    monkeypatch.delitem(sys.modules, "icons_repro.evaluation.jobs", raising=False)
+    monkeypatch.setitem(sys.modules, "icons_repro.evaluation.runner", None)
     Evaluate.load(object.__new__(Evaluate))
+    assert "icons_repro.evaluation.jobs" not in sys.modules

@@ -14,7 +14,6 @@ from icons_repro.core.cache import Cache
 from icons_repro.core.claims import Owner, acquire, claimed, read_owner, release
 from icons_repro.core.device import give_memory_back
 from icons_repro.core.files import read_json, write_json
-from icons_repro.core.imports import uncollected
 from icons_repro.core.integrity import PARTS
 from icons_repro.core.step import SharedStep, Step
 from icons_repro.core.stop import stop_if_asked
@@ -48,8 +47,7 @@ def build(step: Step, cache: Cache, options: Options | None = None) -> bool:
     stop_if_asked()  # a signal may have come when the step before had nothing left to save
     log.info("%s ...", step.name)
     give_memory_back()  # what the step before this one took, whether or not it failed
-    with uncollected():
-        step.load()
+    step.load()
     if isinstance(step, SharedStep):
         return _Shared(step, cache, options).make()
     _alone(step, cache, options)

@@ -16,7 +16,6 @@ says nothing about the machine. A step pickles, and reads from JSON in another p
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,8 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from icons_repro.core.imports import bring
 
 if TYPE_CHECKING:
     from icons_repro.core.cache import Cache
@@ -79,7 +80,7 @@ class Step:
         package = type(self).__module__.rpartition(".")[0]
         if not self.light and package and find_spec(jobs := f"{package}.jobs"):
             with suppress(ImportError):
-                importlib.import_module(jobs)
+                bring(jobs)
 
     @abstractmethod
     def run(self, work: Work) -> Counts | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 
 from icons_repro.core.errors import ConfigError
+from icons_repro.core.imports import bring
 from icons_repro.core.refs import Ref, folder_ref
 from icons_repro.core.settings import ModelSettings, PretrainSettings, TrainerSettings
 from icons_repro.core.step import Counts
@@ -45,7 +45,7 @@ class TinyBase(Base):
 
     def load(self) -> None:
         """Import what writes it; the jobs next to this are the pre-training's."""
-        import_module("icons_repro.tiny.model")
+        bring("icons_repro.tiny.model")
 
     def run(self, work: Work) -> None:
         """Write model and processor."""
