@@ -65,3 +65,19 @@ def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
     result = plan(tmp_path, "names.selector='[/red]'", output=str(tmp_path / "[out]"))
     assert result.returncode == 0, result.stderr
     assert "[out]" in result.stdout
+
+
+def test_a_plan_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
+    result = plan(tmp_path, output="out")
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_plan_is_not_recorded_as_the_command_that_made_what_is_there(tmp_path: Path) -> None:
+    words = ["setup=custom", "model=hf"]  # refused by its settings: its folder is there by then
+    environment = os.environ | {"ICONS_OUTPUT": "out"}
+    assert run_forked(words, tmp_path, environment, light=True).returncode == 1
+    (record,) = tmp_path.rglob("overrides.yaml")
+    before = record.read_text()
+    refused(tmp_path, *words, output="out")
+    assert record.read_text() == before

@@ -11,6 +11,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,6 +25,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from icons_repro.config.place import only_looks
 from icons_repro.config.register import register
 from icons_repro.config.trees import explain_override
 from icons_repro.core.errors import UserError
@@ -100,6 +103,19 @@ def _run_one(config: DictConfig) -> float | None:
         return run(Job.of(config))
     except Exception as error:
         raise _Passing(error) from error
+    finally:
+        if only_looks(config):
+            _leave_no_folder(HydraConfig.get().runtime.output_dir, config.paths.output)
+
+
+def _leave_no_folder(folder: str, output: str) -> None:
+    """Remove the run's folder that Hydra has made, and those above it, if nothing is in them."""
+    above = Path(output).absolute()
+    place = Path(folder)
+    with suppress(OSError):  # not empty, and so a run's
+        while place != above and place.is_relative_to(above):
+            place.rmdir()
+            place = place.parent
 
 
 def _run_job() -> None:

@@ -17,6 +17,8 @@ NOT_RESULTS = (
 )
 """Keys that do not change what a run finds; they stay out of its directory's name."""
 FOLDER_OF_RUNS = "the output folder's runs/"
+RECORD = ".hydra"
+"""Hydra's record in a run's folder of the command that made it."""
 LONGEST_NAME = 100
 
 
@@ -49,6 +51,16 @@ def _check_place(root: DictConfig) -> None:
         value = OmegaConf.select(root, key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key}={value!r} is no number.")
+
+
+def only_looks(config: DictConfig) -> bool:
+    """Whether a command only says what would happen, and so leaves nothing in a run's folder."""
+    return bool(config.plan) or list(config.stages) == ["preflight"]
+
+
+def record(*, _root_: DictConfig) -> str | None:
+    """Return where Hydra records the command: nowhere if another one made what is there."""
+    return None if only_looks(_root_) else RECORD
 
 
 def setup_name(chosen: str, *, _root_: DictConfig) -> str:

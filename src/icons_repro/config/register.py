@@ -7,7 +7,7 @@ from functools import cache
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from icons_repro.config.place import config_hash, setup_name
+from icons_repro.config.place import config_hash, record, setup_name
 from icons_repro.config.run import USED_DEVICES, RunConfig
 from icons_repro.core.invocation import command
 from icons_repro.core.typed import defaults_of
@@ -17,7 +17,7 @@ from icons_repro.tiny.settings import WorldSettings
 
 @cache
 def register() -> None:
-    """Tell Hydra `${config_hash:}`, `${command:}` and the settings' defaults, once.
+    """Tell Hydra our resolvers (`${config_hash:}`, ...) and the settings' defaults, once.
 
     The defaults are the config named `settings`, first in `conf/config.yaml`'s list, so that any
     key can be set on the command line and no YAML file repeats a default.
@@ -25,6 +25,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("config_hash", config_hash)
     OmegaConf.register_new_resolver("command", command)
     OmegaConf.register_new_resolver("setup_name", setup_name)
+    OmegaConf.register_new_resolver("record", record)
     ConfigStore.instance().store(
         group="data/world", name="settings", node=defaults_of(WorldSettings)
     )
