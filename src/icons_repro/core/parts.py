@@ -8,7 +8,7 @@ what is checked in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -27,6 +27,19 @@ def keys_of(kind: type) -> dict[str, Any]:
     for f, hint in _typed_fields(kind):
         found |= keys_of(hint) if PART in f.metadata else {f.name: hint}
     return found
+
+
+def keys_marked(kind: type, mark: str, above: str = "") -> Iterator[str]:
+    """Yield the keys of these settings, and of those in them, whose field's metadata has `mark`.
+
+    They are named as in a config: `trainer.devices`.
+    """
+    for f, hint in _typed_fields(kind):
+        key = above if PART in f.metadata else f"{above}{f.name}."
+        if mark in f.metadata:
+            yield key.removesuffix(".")
+        elif inner := settings_in(hint):
+            yield from keys_marked(inner, mark, key)
 
 
 def gathered(kind: type, tree: Any) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from icons_repro.config.run import RunConfig
 from icons_repro.core.errors import UserError
 from icons_repro.core.files import read_json
 from icons_repro.core.names import new_name
+from icons_repro.core.parts import keys_marked
+from icons_repro.core.step import PLACEMENT
 from icons_repro.core.trees import flatten
 from icons_repro.evaluation.measured import Draws, Measured
 from icons_repro.report.lines import FULL, THIS_RUN
@@ -27,10 +30,8 @@ NOT_METHOD = ("seed", "budget", "names", "experiment", "plan", "reference", "ref
               "verify")  # fmt: skip
 SEEDS = ("data.world.seed", "warmup.seed", "targets.seed")
 """They make another pool, or the same work again; never another method."""
-RESOURCES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads",
-             "data.num_workers", "benchmarks.batch_size", "gradients.shards",
-             "gradients.shard")  # fmt: skip
-"""They say where the work was done."""
+PLACEMENTS = (*keys_marked(RunConfig, PLACEMENT), "gradients.shards", "gradients.shard")
+"""They say where and how the work was done, and are in no step's name; the last two were before."""
 WORLD = ("data.", "model.", "benchmarks.")
 """What runs must have in common to share a table."""
 SOURCE = "influence"
@@ -81,9 +82,8 @@ class SweepRun:
 
     @property
     def method(self) -> Settings:
-        """The settings that are neither seeds nor resources."""
-        settings = self.settings or {}
-        return {k: v for k, v in settings.items() if k not in SEEDS + RESOURCES}
+        """The settings that are neither seeds nor placement."""
+        return {k: v for k, v in (self.settings or {}).items() if not _no_method(k)}
 
     @cached_property
     def replicate(self) -> Replicate:
@@ -174,6 +174,12 @@ def settings_of(config: Path) -> Settings | None:
     if SOURCE in kept:
         found[SOURCE] = (tree.get("names") or {}).get(SOURCE, "")
     return found
+
+
+@cache
+def _no_method(key: str) -> bool:
+    """Whether a setting never makes another method; one that is a mapping has keys below it."""
+    return any(f"{key}.".startswith(f"{known}.") for known in SEEDS + PLACEMENTS)
 
 
 def frozen(settings: Settings) -> frozenset[tuple[str, str]]:
