@@ -67,6 +67,16 @@ def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
     assert "[out]" in result.stdout
 
 
+@pytest.mark.parametrize("words", ["stages=3", "stages=null", "~stages", "plan=maybe"])
+def test_what_is_no_plan_and_no_stage_is_told_by_its_name(words: str, tmp_path: Path) -> None:
+    """Hydra asks where its record goes before the settings are checked."""
+    result = run_forked([words], tmp_path, os.environ | {"ICONS_OUTPUT": "out"}, light=True)
+    name = words.strip("~").split("=")[0]
+    assert result.returncode == 1
+    assert result.stderr.strip().startswith(f"Error: {name}")
+    assert "output_subdir" not in result.stderr
+
+
 def test_a_plan_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
     result = plan(tmp_path, output="out")
     assert result.returncode == 0, result.stderr

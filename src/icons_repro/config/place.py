@@ -54,8 +54,15 @@ def _check_place(root: DictConfig) -> None:
 
 
 def only_looks(config: DictConfig) -> bool:
-    """Whether a command only says what would happen, and so leaves nothing in a run's folder."""
-    return bool(config.plan) or list(config.stages) == ["preflight"]
+    """Whether a command only says what would happen, and so leaves nothing in a run's folder.
+
+    The config is not typed yet: what is no choice at all is told later, and is none here.
+    """
+    plan, stages = (
+        OmegaConf.select(config, key, throw_on_resolution_failure=False)
+        for key in ("plan", "stages")
+    )
+    return plan is True or stages == ["preflight"]
 
 
 def record(*, _root_: DictConfig) -> str | None:
