@@ -81,6 +81,7 @@ def test_a_plan_leaves_no_folder_of_a_run(tmp_path: Path) -> None:
     result = plan(tmp_path, output="out")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "out" / "runs").exists()
+    assert not list(tmp_path.rglob("*.alive")), "nobody works here any more"
 
 
 def test_a_plan_is_not_recorded_as_the_command_that_made_what_is_there(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
 
     With `plan=true` only say what would run; with the stage `preflight`, first what would stop it.
     """
+    try:
+        return _run_all(jobs)
+    finally:
+        Heart.stop()
+
+
+def _run_all(jobs: Sequence[Job]) -> list[Outcome]:
     from icons_repro.preflight.plan import plan_runs
     from icons_repro.report.reporter import Reporter
 
@@ -133,7 +140,6 @@ def run_all(jobs: Sequence[Job]) -> list[Outcome]:
     finally:
         for reporter in reporters:
             reporter.close(failed=bool(ledger.failures))
-        Heart.stop()
 
 
 def sweep_of(jobs: Sequence[Job]) -> str:
