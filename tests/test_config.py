@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from icons_repro.config.place import config_hash
 from icons_repro.config.register import register
 from icons_repro.config.run import USED_DEVICES
 from icons_repro.config.trees import explain_override, leaf_keys
+from icons_repro.core import progress
 from icons_repro.core.errors import ConfigError
 from icons_repro.core.names import RENAMED, new_name
 from icons_repro.core.settings import TrainSettings
@@ -232,3 +234,26 @@ def test_hydras_check_and_the_engine_compose_a_job_once_between_them() -> None:
         assert calls == [["seed=1"], ["seed=2"]]
         again = loader.load_sweep_config(master_config=master, sweep_overrides=["seed=1"])
         assert again is not checked, "whoever had it may have changed it"
+
+
+def test_jobs_are_counted_on_a_terminal_while_they_are_composed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "DELAY", 0)
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+        composing = compose_once_for_both(loader)
+        for seed in (1, 2, 2):
+            loader.load_sweep_config(master, [f"seed={seed}"])
+        shown = terminal.getvalue()
+        composing.close()
+    assert "composing the jobs: 2 jobs" in shown
+    assert terminal.getvalue().endswith(" \r"), "nothing is left of it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
@@ -23,7 +24,7 @@ class EngineLauncher(Launcher):
     ) -> None:
         """Keep what composes the jobs."""
         self.context, self.config = hydra_context, config
-        compose_once_for_both(hydra_context.config_loader)
+        self.composing = compose_once_for_both(hydra_context.config_loader)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -31,15 +32,20 @@ class EngineLauncher(Launcher):
         """Compute all jobs; each returns its relative performance, or raises why it failed."""
         from icons_repro.launcher import launch
 
+        self.composing.close()
         return launch(self.context, self.config, job_overrides, initial_job_idx)
 
 
-def compose_once_for_both(loader: ConfigLoader) -> None:
+def compose_once_for_both(loader: ConfigLoader) -> Any:
     """Let Hydra's check of a sweep and the engine share a composition: it takes most of a cached
     job's time.
 
-    The first asker's config is kept for the second, whose own it is then.
+    The first asker's config is kept for the second, whose own it is then. Returns the bar that
+    counts them.
     """
+    from icons_repro.core.progress import bar
+
+    counted = bar("composing the jobs", unit=" jobs")
     compose = loader.load_sweep_config
     kept: dict[tuple[str, ...], DictConfig] = {}
 
@@ -47,10 +53,16 @@ def compose_once_for_both(loader: ConfigLoader) -> None:
         key = tuple(sweep_overrides)
         if key in kept:
             return kept.pop(key)
-        kept[key] = compose(master_config, sweep_overrides)
+        try:
+            kept[key] = compose(master_config, sweep_overrides)
+        except BaseException:
+            counted.close()
+            raise
+        counted.update()
         return kept[key]
 
     loader.load_sweep_config = composed  # type: ignore[method-assign]
+    return counted
 
 
 class PluginConfigs(SearchPathPlugin):
