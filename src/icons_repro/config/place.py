@@ -54,7 +54,7 @@ def _check_place(root: DictConfig) -> None:
 
 
 def only_looks(config: DictConfig) -> bool:
-    """Whether a command only says what would happen, and so leaves nothing in a run's folder.
+    """Whether a command only says what would happen, and so is no record of what is in a folder.
 
     The config is not typed yet: what is no choice at all is told later, and is none here.
     """
